@@ -1,0 +1,57 @@
+"""A companion to *Explainable Adversarial Attacks on Coarse-to-Fine Classifiers* (arXiv 2501.10906)."""
+
+from pathlib import Path
+
+from c2f_lrp.classifier import CoarseToFine, SingleClass, load_network, network_file
+from c2f_lrp.datasets import Images, imagenet, scenes, tiny_imagenet
+from c2f_lrp.profiles import PROFILES, get_profile
+from c2f_lrp.training import checkpoints_table, read_checkpoints
+
+__all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier", "load_images"]
+
+
+def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
+    """The trained coarse-to-fine classifier of a profile, in eval mode, its parameters frozen.
+
+    `weights` is a folder written by `c2f-lrp train --out`; by default the weights that ship with the package.
+    Every file must have the checksum that checkpoints.csv records for it.
+    """
+    settings = get_profile(profile)
+    hierarchy = settings.hierarchy()
+    folder = Path(weights) if weights else settings.weights
+    table = checkpoints_table(settings, weights)
+    checksums = {row["network"]: row["sha256"] for row in read_checkpoints(table, profile)}
+
+    def load(fine: int | None):
+        path = network_file(folder, hierarchy, fine)
+        if path.stem not in checksums:
+            raise FileNotFoundError(
+                f"{table} records no {path.stem} network for {profile}; train it with: c2f-lrp train --profile {profile}"
+            )
+        return load_network(path, checksums[path.stem])
+
+    fine = [load(i) if hierarchy.n_fine[i] > 1 else SingleClass() for i in range(hierarchy.n_coarse)]
+    return CoarseToFine(load(None), fine, hierarchy).eval().requires_grad_(False)
+
+
+def load_images(profile: str, split: str = "evaluation", limit: int | None = None, root: Path | None = None) -> Images:
+    """Images of a profile with float32 pixels (N, 3, H, W) in [0, 255].
+
+    split: "train", "validation", or "evaluation" (the validation part, RGB photographs only, as in the paper).
+    limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
+    """
+    images = read_images(profile, split, limit, root)
+    return images.with_pixels(images.pixels.float())
+
+
+def read_images(profile: str, split: str, limit: int | None = None, root: Path | None = None) -> Images:
+    """The same with uint8 pixels, a quarter of the memory: for training."""
+    settings = get_profile(profile)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
+    if profile == "scenes":
+        counts = {"train": settings.train_images}
+        return scenes.read(split, limit or counts.get(split, settings.validation_images))
+    if profile == "tiny-imagenet":
+        return tiny_imagenet.read(root, settings.hierarchy(), split, limit)
+    return imagenet.read(root, settings.hierarchy(), split, settings.image_size, limit)

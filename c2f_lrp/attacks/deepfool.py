@@ -1,0 +1,74 @@
+"""DeepFool (l_2): Moosavi-Dezfooli et al., "DeepFool: a simple and accurate method to fool deep neural networks"
+(CVPR 2016), its Algorithm 2. The overshoot is applied to the running sum before every look, as in the authors' code.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from c2f_lrp.attacks.base import Attack, clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFool(Attack):
+    """Steps to the nearest of the linearised boundaries until the label changes.
+
+    overshoot: how far beyond, as a share of the perturbation. candidates: how many of the highest-scoring other
+    labels are considered; None: all.
+    """
+
+    overshoot: float = 0.02
+    candidates: int | None = None
+    iterations: int = 50
+
+    stops_at_flip: ClassVar[bool] = True  # beyond the boundary DeepFool has no direction
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.overshoot < 0:
+            raise ValueError(f"overshoot is {self.overshoot}; give 0 or more, such as 0.02")
+        if self.candidates is not None and self.candidates < 1:
+            raise ValueError(f"candidates is {self.candidates}; give at least 1, or None for all labels")
+
+    def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The label, the candidates (N, k), and the sum of the steps so far, without overshoot."""
+        logits = network(pixels)
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        k = min(self.candidates or logits.shape[1], logits.shape[1] - 1)
+        return labels, others.topk(k, dim=1).indices, torch.zeros_like(pixels)
+
+    def step(
+        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        label, candidates, total = memory
+        with torch.enable_grad():
+            attacked = (pixels + perturbation).detach().requires_grad_()
+            logits = network(attacked)
+            # Margins (N, k) of the candidates over the label, f_k, and their gradients (k entries (N, 3, H, W)), w_k.
+            margins = logits.gather(1, candidates) - logits.gather(1, label[:, None])
+            columns = margins.sum(0)
+            gradients = [torch.autograd.grad(column, attacked, retain_graph=True)[0] for column in columns]
+        w = torch.stack(gradients, 1)
+        norms = w.flatten(2).norm(dim=2)
+        distances = margins.detach().abs() / norms.where(norms > 0, torch.finfo(norms.dtype).tiny)
+        nearest = distances.argmin(1)
+        rows = torch.arange(len(pixels), device=pixels.device)
+        # |f| / ||w||^2 w, the shortest way to the boundary; a network without a gradient stays where it is.
+        f, w, norm = margins.detach().abs()[rows, nearest], w[rows, nearest], norms[rows, nearest]
+        length = torch.where(norm > 0, f / norm.where(norm > 0, 1) ** 2, 0)
+        total = total + length.view(-1, 1, 1, 1) * w
+        return clip((1 + self.overshoot) * total, pixels), (label, candidates, total)
+
+
+class DFC(DeepFool):
+    """DeepFool on the coarse network."""
+
+    level: ClassVar[str] = "coarse"
+
+
+class DFF(DeepFool):
+    """DeepFool on the fine network of each image's coarse class."""
+
+    level: ClassVar[str] = "fine"

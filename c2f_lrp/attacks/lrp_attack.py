@@ -1,0 +1,69 @@
+"""Algorithm 1: LRPC and LRPF, gradient descent on the relevance losses of eqs. (7) and (9).
+
+The paper prints neither lr nor K, nor how a step is scaled. `step="normalized"` (ours) divides the gradient of each
+image by its largest entry, so that lr is the largest change of a pixel in one step; `step="gradient"` is as printed.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from c2f_lrp.attacks.base import Attack, clip, input_gradient
+from c2f_lrp.lrp import BIASES, INITS, LRP
+from c2f_lrp.objectives import adversarial_labels, lrp_loss
+
+STEPS = ("normalized", "gradient")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRPAttack(Attack):
+    """Algorithm 1 at either level.
+
+    eps: bound of the perturbation in pixel units (the paper: 10, 20, 40). init, bias: the reading of eqs. (3)-(4), see
+    c2f_lrp.lrp. p: the norm in eqs. (7) and (9). lr: step size, in pixel units when step is "normalized".
+    iterations: K.
+    """
+
+    eps: float = 10
+    init: str = "one_hot"
+    bias: str = "absorb"
+    p: float = 1
+    lr: float = 4
+    step_scale: str = "normalized"
+    iterations: int = 50
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, allowed in (("init", INITS), ("bias", BIASES), ("step_scale", STEPS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}; give a step size above 0")
+
+    def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack."""
+        return adversarial_labels(network(pixels))
+
+    def step(
+        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        lrp = LRP(network, self.init, self.bias)
+        gradient = input_gradient(lambda x: lrp_loss(lrp, x, *memory, p=self.p), pixels + perturbation)
+        if self.step_scale == "normalized":
+            # A gradient of exactly zero stays zero: the image has no direction to go.
+            largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+            gradient = gradient / largest.where(largest > 0, 1)
+        return clip(perturbation - self.lr * gradient, pixels, self.eps), memory
+
+
+class LRPC(LRPAttack):
+    """Algorithm 1 at the coarse level, eq. (7): C(x + eta) is to differ from the label."""
+
+    level: ClassVar[str] = "coarse"
+
+
+class LRPF(LRPAttack):
+    """Algorithm 1 at the fine level, eq. (9): F(x + eta) is to differ from the label, C(x + eta) to stay."""
+
+    level: ClassVar[str] = "fine"

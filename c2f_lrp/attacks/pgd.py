@@ -1,0 +1,49 @@
+"""PGD in the l_inf ball: Madry et al., "Towards deep learning models resistant to adversarial attacks" (ICLR 2018).
+
+The paper prints no settings for it; its Table I shows rho_inf = 0.0101, which is an eps of about 2.6 of 255.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from c2f_lrp.attacks.base import Attack, clip, input_gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """Signed steps up the cross-entropy of the label, projected onto |eta| <= eps; from eta = 0, no random start.
+
+    eps, step_size: in pixel units; step_size None: eps / 4.
+    """
+
+    eps: float = 2.6
+    step_size: float | None = None
+    iterations: int = 40
+
+    def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return (labels,)
+
+    def step(
+        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (labels,) = memory
+        gradient = input_gradient(
+            lambda x: F.cross_entropy(network(x), labels, reduction="none"), pixels + perturbation
+        )
+        size = self.eps / 4 if self.step_size is None else self.step_size
+        return clip(perturbation + size * gradient.sign(), pixels, self.eps), memory
+
+
+class PGDC(PGD):
+    """PGD on the coarse network."""
+
+    level: ClassVar[str] = "coarse"
+
+
+class PGDF(PGD):
+    """PGD on the fine network of each image's coarse class; an image leaves when C(x + eta) is still its label."""
+
+    level: ClassVar[str] = "fine"

@@ -1,0 +1,111 @@
+"""The command c2f-lrp: reproduce, train, attack, data check."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from c2f_lrp.profiles import PROFILES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"c2f-lrp {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nc2f-lrp {options.command}: interrupted; run it again with --resume to go on", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="c2f-lrp", description="Explainable attacks on coarse-to-fine classifiers.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--profile", default=profile, help=f"one of {', '.join(PROFILES)} (default {profile})")
+        return sub
+
+    sub = command("reproduce", reproduce, "Regenerate every figure and table by running the notebooks.")
+    sub.add_argument("--only", action="append", metavar="NOTEBOOK", help="only this one, such as table_1; repeatable")
+    sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    sub.add_argument("--root", type=Path, help="folder of photographs")
+    sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
+    sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
+
+    sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
+    sub.add_argument("--root", type=Path, help="folder of photographs")
+    sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of into the package")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+
+    sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile="tiny-imagenet")
+    sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    sub.add_argument("--attack", default="lrpc", help="lrpc, lrpf, pgdc, pgdf, dfc or dff")
+    sub.add_argument("--eps", type=float, nargs="+", help="bounds in pixel units (default 10 20 40)")
+    sub.add_argument("--out", type=Path, default=Path("attacked"), help="where the figures go (default: attacked/)")
+    sub.add_argument("--weights", type=Path, help="folder of weights written by train --out")
+
+    sub = command("data", data, "Check that a profile's data can be read.", profile="tiny-imagenet")
+    sub.add_argument("action", choices=["check"])
+    sub.add_argument("--root", type=Path, help="folder of photographs")
+    return top
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    from c2f_lrp.reproduce import run_notebooks
+
+    parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
+    return run_notebooks(
+        options.profile,
+        only=options.only,
+        parameters=parameters,
+        root=options.root,
+        out=options.out,
+        resume=options.resume,
+    )
+
+
+def train(options: argparse.Namespace) -> int:
+    from c2f_lrp import get_profile, read_images
+    from c2f_lrp.training import train as train_networks
+
+    profile = get_profile(options.profile)
+    images = [read_images(profile.name, split, root=options.root) for split in ("train", "validation")]
+    command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
+    rows = train_networks(
+        profile, *images, out=options.out, seed=options.seed, command=command, device=options.device
+    )
+    for row in rows:
+        print(f"{row['network']:24} accuracy {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
+    return 0
+
+
+def attack(options: argparse.Namespace) -> int:
+    from c2f_lrp import get_profile, load_classifier
+    from c2f_lrp.photos import attack_photo
+
+    classifier = load_classifier(options.profile, options.weights)
+    size = get_profile(options.profile).image_size
+    for photo in options.photos:
+        print(attack_photo(classifier, photo, size, options.attack, options.eps, options.out))
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    from c2f_lrp import read_images
+
+    for split in ("train", "validation", "evaluation"):
+        images = read_images(options.profile, split, root=options.root)
+        print(f"{split:10} {len(images)} images, {len(images.coarse.unique())} coarse classes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Images with their labels and, where known, the place of the object: one type for every data set."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """N images of one data set.
+
+    pixels           (N, 3, H, W) in [0, 255]; uint8 as read, float32 from `c2f_lrp.load_images`
+    coarse           int64 (N,), coarse label
+    fine             int64 (N,), the index inside its coarse class
+    object_masks     bool (N, H, W) or None: the labelled object (a box where only a box is known)
+    secondary_masks  bool (N, H, W) or None: a second object of another coarse class, all False where there is none
+    secondary_coarse int64 (N,) or None: that object's coarse label, -1 where there is none
+    names            what each image is called in its data set
+    """
+
+    pixels: Tensor
+    coarse: Tensor
+    fine: Tensor
+    object_masks: Tensor | None
+    secondary_masks: Tensor | None
+    secondary_coarse: Tensor | None
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows) -> "Images":
+        """The images at `rows`: a slice, a list of positions or a bool mask (N,)."""
+        rows = torch.arange(len(self))[rows].reshape(-1)
+        return Images(
+            self.pixels[rows],
+            self.coarse[rows],
+            self.fine[rows],
+            None if self.object_masks is None else self.object_masks[rows],
+            None if self.secondary_masks is None else self.secondary_masks[rows],
+            None if self.secondary_coarse is None else self.secondary_coarse[rows],
+            tuple(self.names[row] for row in rows.tolist()),
+        )
+
+    def with_pixels(self, pixels: Tensor) -> "Images":
+        """The same labels and masks with other pixels."""
+        return replace(self, pixels=pixels)
+
+
+def stack(pixels, coarse, fine, object_masks, names, secondary_masks=None, secondary_coarse=None) -> Images:
+    """`Images` from lists of one entry an image, pixels as uint8 arrays (H, W, 3)."""
+    return Images(
+        torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor(coarse, dtype=torch.int64),
+        torch.tensor(fine, dtype=torch.int64),
+        torch.from_numpy(np.stack(object_masks)),
+        None if secondary_masks is None else torch.from_numpy(np.stack(secondary_masks)),
+        None if secondary_coarse is None else torch.tensor(secondary_coarse, dtype=torch.int64),
+        tuple(names),
+    )

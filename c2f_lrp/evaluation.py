@@ -1,0 +1,210 @@
+"""Attacks over many images: one row for each image and attack setting, kept in shards, and the tables made of them."""
+
+import dataclasses
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from c2f_lrp.attacks import Attack
+from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.datasets import Images
+from c2f_lrp.lrp import LRP
+from c2f_lrp.metrics import fooling_ratio, perceptibilities
+from c2f_lrp.objectives import adversarial_labels, signed_norm
+
+SHARD_SIZE = 50
+NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}
+
+
+def evaluate(
+    classifier: CoarseToFine,
+    images: Images,
+    attacks: dict[str, Attack],
+    *,
+    store: Path | None = None,
+    resume: bool = False,
+) -> pd.DataFrame:
+    """One row per attack setting and image: labels before and after, fooled, iterations, the terms of eq. (10).
+
+    Only images that the classifier gets right at the attack's level (and at the coarse one) are attacked; the others
+    have correct=False, no perturbation, and fooled as Algorithm 1 as printed would count them. Images whose coarse
+    class has a single fine class have no row at the fine level.
+
+    Shards of rows are written to the folder `store`, each under a hash of all that determines it (settings, weights,
+    images, package version), and read from there when `resume` is set.
+    """
+    if not len(images):
+        raise ValueError("no images were given to evaluate")
+    if not attacks:
+        raise ValueError("no attacks were given to evaluate")
+    identity = content_hash(classifier.state_dict().values())
+    shards = [
+        (name, attack, images[start : start + SHARD_SIZE])
+        for name, attack in attacks.items()
+        for start in range(0, len(images), SHARD_SIZE)
+    ]
+    tables = []
+    progress = tqdm(total=len(shards) and len(attacks) * len(images), unit="image", desc="attacking")
+    for name, attack, shard in shards:
+        progress.set_postfix_str(name)
+        path = None if store is None else Path(store) / f"{shard_key(identity, attack, shard)}.parquet"
+        table = read_shard(path) if resume and path is not None else None
+        if table is None:
+            table = attack_rows(classifier, shard, attack)
+            if path is not None:
+                write_shard(path, table)
+        tables.append(table.assign(setting=name))
+        progress.update(len(shard))
+    progress.close()
+    return pd.concat(tables, ignore_index=True)
+
+
+def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.DataFrame:
+    """The rows of one attack on a few images."""
+    if attack.level == "fine":
+        sizes = torch.tensor(classifier.hierarchy.n_fine)
+        images = images[sizes[images.coarse] > 1]
+    coarse_before, fine_before = classifier.predict(images.pixels)
+    coarse_right, fine_right = coarse_before == images.coarse, fine_before == images.fine
+    if attack.level == "coarse":
+        correct, fooled = coarse_right, ~coarse_right
+    else:
+        correct, fooled = coarse_right & fine_right, coarse_right & ~fine_right
+    perturbation = torch.zeros_like(images.pixels)
+    iterations = torch.zeros(len(images), dtype=torch.int64)
+    result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
+    perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
+    coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
+    columns = dict(
+        coarse=images.coarse,
+        fine=images.fine,
+        coarse_before=coarse_before,
+        fine_before=fine_before,
+        coarse_after=coarse_after,
+        fine_after=fine_after,
+        correct=correct,
+        fooled=fooled,
+        iterations=iterations,
+        **{name: perceptibilities(perturbation, images.pixels, p) for name, p in NORMS.items()},
+    )
+    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+    table.insert(0, "image", images.names)
+    return table
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per setting, in the paper's measures: rho of eq. (10) and the fooling ratio in percent.
+
+    Over the images classified correctly beforehand, fooled or not; `fooling_as_printed` counts all images and takes
+    a misclassified one as fooled, as Algorithm 1 does at iteration 0.
+    """
+    lines = []
+    for name, group in rows.groupby("setting", sort=False):
+        attacked = group[group.correct]
+        if attacked.empty:
+            raise ValueError(f"{name}: none of the {len(group)} images was classified correctly, so none can be attacked")
+        line = {"setting": name, "images": len(group), "attacked": len(attacked)}
+        line |= {measure: float(attacked[measure].mean()) for measure in NORMS}
+        line["fooling_percent"] = 100 * fooling_ratio(torch.tensor(attacked.fooled.to_numpy()))
+        line["fooling_as_printed"] = 100 * fooling_ratio(torch.tensor(group.fooled.to_numpy()))
+        line["mean_iterations"] = float(attacked.iterations.mean())
+        lines.append(line)
+    return pd.DataFrame(lines).set_index("setting")
+
+
+def content_hash(tensors) -> str:
+    """SHA-256 of tensors' values."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def shard_key(identity: str, attack: Attack, images: Images) -> str:
+    """A name for the rows of one attack setting on these images with the classifier of this identity."""
+    facts = dict(
+        classifier=identity,
+        attack=type(attack).__name__,
+        settings=dataclasses.asdict(attack),
+        images=content_hash([images.pixels, images.coarse, images.fine]),
+        version=version("c2f_lrp"),
+    )
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def write_shard(path: Path, table: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    table.to_parquet(part)
+    part.replace(path)
+
+
+def read_shard(path: Path) -> pd.DataFrame | None:
+    """The rows, or None where there are none or the file is damaged: they are then computed again."""
+    try:
+        return pd.read_parquet(path)
+    except (FileNotFoundError, pyarrow.ArrowInvalid):
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One column of Figure 1 or 2: an image before or after one attack, and what the network makes of it.
+
+    Images, perturbation and heatmaps are (3, H, W); norms are ||R+||_1 of the heatmaps, scores softmax probabilities.
+    """
+
+    title: str
+    pixels: Tensor
+    perturbation: Tensor
+    relevance_org: Tensor
+    relevance_adv: Tensor
+    norm_org: float
+    norm_adv: float
+    score_org: float
+    score_adv: float
+    coarse: int  # the labels the classifier gives this image
+    fine: int
+
+
+def panels(
+    classifier: CoarseToFine,
+    pixels: Tensor,
+    coarse: int,
+    fine: int,
+    attacks: dict[str, Attack],
+    *,
+    init: str = "one_hot",
+    bias: str = "absorb",
+) -> tuple[list[Panel], int, int]:
+    """The columns of a figure for one image (3, H, W): before, then each attack; and the labels (org, adv).
+
+    All attacks must be of one level; org and adv (eqs. 6 and 8) are labels of that level's network, for which the
+    heatmaps are computed with the given reading of eqs. (3)-(4).
+    """
+    levels = {attack.level for attack in attacks.values()}
+    if len(levels) != 1:
+        raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
+    network = classifier.coarse if levels == {"coarse"} else classifier.fine[coarse]
+    batch, labels = pixels[None], (torch.tensor([coarse]), torch.tensor([fine]))
+    org, adv = adversarial_labels(network(batch))
+    lrp = LRP(network, init, bias)
+    perturbations = {"before": torch.zeros_like(batch)}
+    for name, attack in tqdm(attacks.items(), desc="attacks", leave=False):
+        perturbations[name] = attack(classifier, batch, *labels).perturbation
+    columns = []
+    for title, perturbation in perturbations.items():
+        attacked = batch + perturbation
+        heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, [org, adv])]
+        norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
+        scores = network(attacked).softmax(1)[0, [org.item(), adv.item()]].tolist()
+        after = [label.item() for label in classifier.predict(attacked)]
+        columns.append(Panel(title, attacked[0], perturbation[0], *heatmaps, *norms, *scores, *after))
+    return columns, org.item(), adv.item()

@@ -1,0 +1,210 @@
+"""The partition of fine labels into coarse ones that eqs. (1)-(2) of the paper classify with.
+
+A hierarchy is read from a manifest, a CSV file with one row per fine class and the columns `COLUMNS`:
+
+    wnid         the WordNet id of the class; for images other than ImageNet's `coarse/name`, as in fish/shark
+    class_index  the class's index among ImageNet's 1000; for other images a running number
+    name         what to call the fine class in a figure
+    coarse       the name of its coarse class; coarse classes are numbered in order of first appearance
+    fine_index   its index j inside the coarse class, without gaps
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+COLUMNS = ("wnid", "class_index", "name", "coarse", "fine_index")
+N_IMAGENET = 1000
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """M coarse classes and, inside the i-th of them, M_i fine classes (paper, eqs. 1-2).
+
+    Every fine class belongs to exactly one coarse class, so a pair (coarse, fine) names it; so does its id.
+    """
+
+    coarse_names: tuple[str, ...]  # (M,)
+    fine_names: tuple[tuple[str, ...], ...]  # [i][j], i < M, j < M_i
+    ids: tuple[tuple[str, ...], ...]  # [i][j]: a wnid, or `coarse/name` where the images are not ImageNet's
+    # [i][j]: the index among ImageNet's 1000, or a running number
+    class_indices: tuple[tuple[int, ...], ...] | None = None
+
+    def __post_init__(self):
+        if self.class_indices is None:
+            starts = [sum(self.n_fine[:i]) for i in range(self.n_coarse)]
+            running = tuple(tuple(range(s, s + n)) for s, n in zip(starts, self.n_fine, strict=True))
+            object.__setattr__(self, "class_indices", running)
+        for field in ("ids", "class_indices"):
+            sizes = tuple(len(group) for group in getattr(self, field))
+            if sizes != self.n_fine or len(sizes) != self.n_coarse:
+                raise ValueError(
+                    f"{field} holds {sizes} fine classes per coarse class, fine_names {self.n_fine}, "
+                    f"for the {self.n_coarse} coarse classes {', '.join(self.coarse_names)}: these must agree"
+                )
+
+    @property
+    def n_coarse(self) -> int:
+        """M, the number of coarse classes."""
+        return len(self.coarse_names)
+
+    @property
+    def n_fine(self) -> tuple[int, ...]:
+        """(M_1, ..., M_M), the number of fine classes inside each coarse class."""
+        return tuple(len(names) for names in self.fine_names)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        return {id_: (i, j) for i, group in enumerate(self.ids) for j, id_ in enumerate(group)}
+
+    def locate(self, id_: str) -> tuple[int, int]:
+        """The labels (coarse i, fine j) of the class with this wnid (or `coarse/name`)."""
+        if id_ not in self._places:
+            raise ValueError(
+                f"class {id_!r} is not in this hierarchy of {sum(self.n_fine)} fine classes "
+                f"({self.ids[0][0]} ... {self.ids[-1][-1]}) in {', '.join(self.coarse_names)}"
+            )
+        return self._places[id_]
+
+    def index_by_id(self) -> dict[str, int]:
+        """{id: class_index} of every fine class: what `from_csv(known=...)` takes."""
+        return {id_: self.class_indices[i][j] for id_, (i, j) in self._places.items()}
+
+    @classmethod
+    def from_csv(cls, path, known: Mapping[str, int] | None = None) -> "Hierarchy":
+        """Read a manifest and check that it is a partition; errors name the file and the line at fault.
+
+        A class is unknown if its id is neither a wnid nor `coarse/name`, if ImageNet has no such index, or if
+        it is not in `known`, {id: class_index}, where that is given.
+        """
+        path = Path(path)
+        rows = _read_rows(path)
+        _check_classes(path, rows, known)
+        _check_partition(path, rows)
+        _check_imagenet_order(path, rows)
+        coarse_names = tuple(dict.fromkeys(row["coarse"] for _, row in rows))
+        groups = [
+            sorted((row for _, row in rows if row["coarse"] == coarse), key=lambda row: row["fine_index"])
+            for coarse in coarse_names
+        ]
+
+        def column(key):
+            return tuple(tuple(row[key] for row in group) for group in groups)
+
+        return cls(coarse_names, column("name"), column("wnid"), column("class_index"))
+
+
+def _fail(path, line, problem):
+    raise ValueError(f"{path}, line {line}: {problem}")
+
+
+def _read_rows(path) -> list[tuple[int, dict]]:
+    """[(line number in the file, row)]: every cell present and filled, both indices whole numbers."""
+    rows = []
+    # utf-8-sig, because spreadsheets put a byte-order mark first
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = [cell.strip() for cell in next(reader, [])]
+        if sorted(header) != sorted(COLUMNS):
+            missing, extra = [c for c in COLUMNS if c not in header], [c for c in header if c not in COLUMNS]
+            _fail(
+                path,
+                1,
+                f"columns {','.join(header) or '(none)'}: must be {','.join(COLUMNS)}, each once"
+                f" (missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})",
+            )
+        for cells in reader:
+            if not cells:  # an empty line
+                continue
+            line = reader.line_num
+            if len(cells) != len(header):
+                _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
+            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            for key in COLUMNS:
+                if not row[key]:
+                    _fail(path, line, f"{key} is empty, must be given")
+            for key in ("class_index", "fine_index"):
+                if not re.fullmatch("[0-9]{1,9}", row[key]):
+                    _fail(path, line, f"{key} {row[key]!r} must be a whole number, 0 or more")
+                row[key] = int(row[key])
+            rows.append((line, row))
+    if not rows:
+        _fail(path, 1, "no class follows the column names, must be one row per fine class")
+    return rows
+
+
+def _check_classes(path, rows, known):
+    """Each row names a class that can exist: all that is knowable without ImageNet, and what `known` adds."""
+    for line, row in rows:
+        id_, index = row["wnid"], row["class_index"]
+        is_wnid = re.fullmatch("n[0-9]{8}", id_)
+        own_id = f"{row['coarse']}/{row['name']}"
+        if not is_wnid and id_ != own_id:
+            _fail(path, line, f"unknown class {id_!r}, must be a wnid such as n01440764, or {own_id!r}")
+        if is_wnid and index >= N_IMAGENET:
+            _fail(path, line, f"unknown class_index {index} for {id_}, must be within 0..{N_IMAGENET - 1}")
+        if known is not None and id_ not in known:
+            _fail(path, line, f"unknown class {id_!r}, must be one of the {len(known)} known ones")
+        if known is not None and index != known[id_]:
+            _fail(path, line, f"class_index {index} for {id_}, must be {known[id_]}")
+
+
+def _check_partition(path, rows):
+    """Every class once, and the fine indices of a coarse class 0, 1, 2, ..."""
+    keys = {
+        "wnid": lambda row: row["wnid"],
+        "class_index": lambda row: row["class_index"],
+        "(coarse, fine_index)": lambda row: (row["coarse"], row["fine_index"]),
+    }
+    for what, key in keys.items():
+        first = {}
+        for line, row in rows:
+            if key(row) in first:
+                on = first[key(row)]
+                _fail(path, line, f"{what} {key(row)!r} must be there once, is already on line {on}")
+            first[key(row)] = line
+    sizes, used = {}, set()
+    for _, row in rows:
+        sizes[row["coarse"]] = sizes.get(row["coarse"], 0) + 1
+        used.add((row["coarse"], row["fine_index"]))
+    for line, row in rows:
+        size = sizes[row["coarse"]]
+        if row["fine_index"] >= size:  # no pair is there twice, so a gap shows as one too large
+            gap = min(j for j in range(size) if (row["coarse"], j) not in used)
+            _fail(
+                path,
+                line,
+                f"fine_index {row['fine_index']} of {row['coarse']!r} leaves a gap, {gap} is missing: "
+                f"the {size} fine classes of {row['coarse']!r} must be numbered 0..{size - 1}",
+            )
+
+
+def _check_imagenet_order(path, rows):
+    """ImageNet's 1000 classes are numbered in order of wnid, so a slip can show without that list."""
+    imagenet = sorted((row["class_index"], row["wnid"], line) for line, row in rows if "/" not in row["wnid"])
+    for (_, below, below_line), (index, id_, line) in pairwise(imagenet):
+        if id_ < below:
+            _fail(
+                path,
+                line,
+                f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
+                "ImageNet numbers its classes in order of wnid",
+            )
+
+
+def manifest_path(name) -> Path:
+    """Where data_manifests/<name> lies: inside an installed package, or beside it in a working copy."""
+    # The package's own folder goes first: beside an installed package lie other people's files.
+    folders = [_PACKAGE / "data_manifests", _PACKAGE.parent / "data_manifests"]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    present = sorted({path.name for folder in folders for path in folder.glob("*.csv")})
+    listed = ", ".join(present) or f"(there are none in {' or '.join(map(str, folders))})"
+    raise FileNotFoundError(f"no manifest {str(name)!r}, must be one of: {listed}")

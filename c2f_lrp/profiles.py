@@ -1,0 +1,85 @@
+"""The profiles: which images, which networks, how much of them. Every value can be overridden by a parameter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from c2f_lrp.hierarchy import Hierarchy, manifest_path
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    manifest: str  # file in data_manifests/
+    image_size: int  # pixels a side
+    coarse_width: int  # channels of the coarse VGG-16's first convolution; the paper's VGG-16 has 64
+    fine_width: int
+    hidden_per_width: int  # units of the two hidden linear layers = this x width; the paper's VGG-16 has 64
+    train_images: int | None  # how many to draw; None: all photographs of the training split
+    validation_images: int | None
+    coarse_epochs: int
+    fine_epochs: int
+    table_images: int  # images tried in the tables; the paper: 1000
+    needs_root: bool  # photographs lie in a folder that the user names
+
+    def hierarchy(self) -> Hierarchy:
+        return Hierarchy.from_csv(manifest_path(self.manifest))
+
+    @property
+    def weights(self) -> Path:
+        """The folder inside the package that holds this profile's trained weights."""
+        return Path(__file__).parent / "weights" / self.name
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="scenes",
+            manifest="scenes_c2f.csv",
+            image_size=64,
+            coarse_width=12,
+            fine_width=8,
+            hidden_per_width=16,
+            train_images=24_000,
+            validation_images=4_000,
+            coarse_epochs=10,
+            fine_epochs=10,
+            table_images=200,
+            needs_root=False,
+        ),
+        Profile(
+            name="tiny-imagenet",
+            manifest="tiny_imagenet_c2f.csv",
+            image_size=64,
+            coarse_width=32,
+            fine_width=12,
+            hidden_per_width=16,
+            train_images=None,
+            validation_images=None,
+            coarse_epochs=30,
+            fine_epochs=25,
+            table_images=200,
+            needs_root=True,
+        ),
+        Profile(
+            name="imagenet",
+            manifest="imagenet_c2f_393.csv",
+            image_size=224,
+            coarse_width=64,
+            fine_width=64,
+            hidden_per_width=64,
+            train_images=None,
+            validation_images=None,
+            coarse_epochs=10,
+            fine_epochs=10,
+            table_images=1000,
+            needs_root=True,
+        ),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise ValueError(f"profile {name!r} is unknown; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -1,0 +1,91 @@
+"""Every figure and table gets a sidecar: what made it, from which weights, with which versions."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from c2f_lrp.profiles import get_profile
+from c2f_lrp.training import checkpoints_table, read_checkpoints
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("c2f_lrp", "torch", "torchvision", "zennit", "numpy", "pandas", "pillow", "matplotlib", "papermill")
+
+
+def output_folder(profile: str, out: str | Path | None = None) -> Path:
+    """Where figures of a profile go: out/<profile>, by default figures/<profile> of the working copy.
+
+    The environment variable C2F_LRP_FIGURES sets another default; the tests use it to leave figures/ alone.
+    """
+    name = get_profile(profile).name
+    folder = Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out()) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def default_out() -> Path:
+    """figures/ beside the package in a working copy, figures/ in the current folder for an installed package."""
+    return (REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()) / "figures"
+
+
+def save_figure(figure: Figure, name: str, profile: str, parameters: dict, out: str | Path | None = None) -> Path:
+    """Write NAME.pdf, NAME.png and NAME.json; returns the png's path."""
+    folder = output_folder(profile, out)
+    # No creation date inside, so that the same figure is the same file.
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+    write_sidecar(folder, name, ("pdf", "png"), profile, parameters)
+    return folder / f"{name}.png"
+
+
+def save_table(table: pd.DataFrame, name: str, profile: str, parameters: dict, out: str | Path | None = None) -> Path:
+    """Write NAME.csv, NAME.md and NAME.json; returns the csv's path."""
+    folder = output_folder(profile, out)
+    table.to_csv(folder / f"{name}.csv", float_format="%.6g", lineterminator="\n")
+    (folder / f"{name}.md").write_text(table.to_markdown(floatfmt=".4g") + "\n")
+    write_sidecar(folder, name, ("csv", "md"), profile, parameters)
+    return folder / f"{name}.csv"
+
+
+def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: str, parameters: dict) -> None:
+    """NAME.json beside what it describes."""
+    settings = get_profile(profile)
+    weights = {row["network"]: row["sha256"] for row in read_checkpoints(checkpoints_table(settings), profile)}
+    content = dict(
+        files={f"{name}.{end}": sha256(folder / f"{name}.{end}") for end in endings},
+        profile=profile,
+        parameters={key: value if isinstance(value, int | float) else str(value) for key, value in parameters.items()},
+        checkpoints=weights,
+        versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        git=git_revision(),
+        device="cpu",
+        threads=torch.get_num_threads(),
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def git_revision() -> dict:
+    """The commit that made it and whether the tree had changes; None where there is no working copy."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--", "c2f_lrp", "notebooks", "data_manifests")
+    return {"commit": git("rev-parse", "HEAD"), "changed": None if changes is None else bool(changes)}

@@ -1,0 +1,94 @@
+"""Run the notebooks through papermill: every figure and table of a profile from one command."""
+
+import sys
+import time
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
+
+from c2f_lrp.profiles import get_profile
+from c2f_lrp.provenance import REPOSITORY, output_folder
+
+_PACKAGED = Path(__file__).parent / "notebooks"
+NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
+
+
+def run_notebooks(
+    profile: str,
+    *,
+    only: list[str] | None = None,
+    parameters: dict | None = None,
+    root: Path | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Run notebooks with parameters and report what was written; 1 if one failed, which is named with its cell.
+
+    Executed notebooks are kept in runs/<profile>/notebooks. Raises ValueError for an unknown profile, notebook or
+    parameter, and for a profile whose folder of photographs is not given.
+    """
+    settings = get_profile(profile)
+    if settings.needs_root and root is None:
+        raise ValueError(f"profile {profile} reads photographs; give their folder with --root")
+    chosen = choose(only)
+    given = dict(parameters or {})
+    known = {path: set(papermill.inspect_notebook(path)) for path in chosen}
+    allowed = sorted(set().union(*known.values()) - {"profile", "root", "out", "resume"})
+    unknown = [name for name in given if name not in allowed]
+    if unknown:
+        raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {', '.join(allowed)}")
+    given |= dict(
+        profile=profile,
+        root=str(Path(root).resolve()) if root else None,
+        out=str(Path(out).resolve()) if out else None,
+        resume=resume,
+    )
+    executed = runs_folder(profile) / "notebooks"
+    executed.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(profile, given["out"])
+    started = time.time()
+    progress = tqdm(chosen, unit="notebook")
+    for path in progress:
+        progress.set_description(path.stem)
+        try:
+            papermill.execute_notebook(
+                path,
+                executed / path.name,
+                {name: value for name, value in given.items() if name in known[path]},
+                cwd=str(path.parent),
+                kernel_name="python3",
+                progress_bar={"leave": False},
+            )
+        except PapermillExecutionError as error:
+            progress.close()
+            print(
+                f"\n{path.name} failed in cell {error.cell_index} ({error.ename}: {error.evalue}).\n"
+                f"The notebook with the traceback: {executed / path.name}",
+                file=sys.stderr,
+            )
+            return 1
+    written = sorted(path for path in folder.iterdir() if path.stat().st_mtime >= started - 1)
+    print(f"\n{len(chosen)} notebooks ran in {time.time() - started:.0f} s; executed copies are in {executed}")
+    print(f"{len(written)} files were written to {folder}:")
+    print("  " + "\n  ".join(path.name for path in written))
+    return 0
+
+
+def choose(only: list[str] | None) -> list[Path]:
+    """The notebooks to run: all, or those whose name is given, with or without its number."""
+    notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+    if not only:
+        return list(notebooks.values())
+    names = {stem.split("_", 1)[1]: stem for stem in notebooks} | {stem: stem for stem in notebooks}
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise ValueError(f"notebook {', '.join(unknown)} is unknown; choose from {', '.join(notebooks)}")
+    return [notebooks[stem] for stem in sorted({names[name] for name in only})]
+
+
+def runs_folder(profile: str) -> Path:
+    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control."""
+    base = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
+    return base / "runs" / profile

@@ -1,0 +1,259 @@
+"""Training of one coarse and M fine networks from a seed, resumable after every epoch.
+
+The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
+(Smith and Topin 2019), label smoothing, random flips, affine warps and lighting. Batch normalisation and dropout are
+used while training; the batch normalisation is folded away before the weights are written.
+"""
+
+import csv
+import json
+import platform
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
+from c2f_lrp.datasets import Images
+from c2f_lrp.hierarchy import manifest_path
+from c2f_lrp.profiles import Profile
+
+BATCH = 128
+MAX_LEARNING_RATE = 0.05
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+LABEL_SMOOTHING = 0.1
+
+CHECKPOINT_COLUMNS = (
+    "profile,network,file,sha256,classes,accuracy,validation_images,training_images,epochs,seed,seconds,command,versions"
+).split(",")
+
+
+def train(
+    profile: Profile,
+    training: Images,
+    validation: Images,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    command: str = "",
+    device: str = "cpu",
+) -> list[dict]:
+    """Train the nine networks of a profile; write their weights and a row each in checkpoints.csv; return the rows.
+
+    Weights go into the package and the rows into data_manifests/checkpoints.csv, or both into the folder `out`.
+    A run that was interrupted goes on where it stopped: finished networks are kept when their settings are the same,
+    the unfinished one continues after its last whole epoch.
+    """
+    hierarchy = profile.hierarchy()
+    folder = out or profile.weights
+    table = checkpoints_table(profile, out)
+    rows = []
+    tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
+    for fine in tqdm(tasks, desc=f"networks of {profile.name}"):
+        path = network_file(folder, hierarchy, fine)
+        width = profile.coarse_width if fine is None else profile.fine_width
+        epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
+        settings = dict(
+            n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine],
+            width=width,
+            hidden=width * profile.hidden_per_width,
+            image_size=profile.image_size,
+        )
+        data, labels = labelled(training, fine)
+        state = path.with_suffix(".training")
+        run = dict(settings, epochs=epochs, seed=seed, images=len(data), fine=fine)
+        network = finished(path, state, run)
+        if network is None:
+            network = fit(settings, data, labels, state=state, run=run, device=device)
+        sha256 = save_network(network, path)
+        # The accuracy reported is that of the weights as stored, after rounding to half precision.
+        score = accuracy(load_network(path, sha256), *labelled(validation, fine), device=device)
+        previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
+        if previous is not None and previous["sha256"] == sha256:
+            rows.append(previous)
+            continue
+        rows.append(
+            dict(
+                profile=profile.name,
+                network=path.stem,
+                file=path.name,
+                sha256=sha256,
+                classes=settings["n_classes"],
+                accuracy=f"{score:.4f}",
+                validation_images=len(labelled(validation, fine)[0]),
+                training_images=len(data),
+                epochs=epochs,
+                seed=seed,
+                seconds=round(read_state(state)["seconds"]),
+                command=command,
+                versions=f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}",
+            )
+        )
+        write_checkpoints(table, profile.name, rows)
+    return rows
+
+
+def labelled(images: Images, fine: int | None) -> tuple[Tensor, Tensor]:
+    """Pixels and labels that one network learns: all images, or those of coarse class `fine`."""
+    if fine is None:
+        return images.pixels, images.coarse
+    rows = images.coarse == fine
+    return images.pixels[rows], images.fine[rows]
+
+
+def finished(path: Path, state: Path, run: dict) -> Classifier | None:
+    """The network of an earlier run with the same settings, if it was trained to its end."""
+    if not (path.is_file() and state.is_file()):
+        return None
+    done = read_state(state)
+    return load_network(path) if done["run"] == run and done["epoch"] == run["epochs"] else None
+
+
+def fit(settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dict, device: str) -> Classifier:
+    """Train one VGG-16 on uint8 pixels (N, 3, H, W); its state after every epoch lies in the file `state`."""
+    epochs, seed = run["epochs"], run["seed"]
+    torch.manual_seed(seed)
+    network = vgg16(**settings, batch_norm=True).to(device, memory_format=torch.channels_last)
+    for layer in network.layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(
+        network.parameters(), MAX_LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    )
+    steps = max(1, len(pixels) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LEARNING_RATE, total_steps=epochs * steps + 1)
+    first, seconds = resume(state, run, network, optimizer, schedule)
+    started = time.monotonic() - seconds
+    progress = tqdm(total=epochs, initial=first, desc=state.stem, unit="epoch", leave=False)
+    for epoch in range(first, epochs):
+        # Seeded by the epoch, so that a resumed run draws what an uninterrupted one draws.
+        torch.manual_seed(seed * 1000 + epoch)
+        network.train()
+        order = torch.randperm(len(pixels))
+        for step in range(steps):
+            batch = order[step * BATCH : (step + 1) * BATCH]
+            inputs = augment(pixels[batch].to(device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
+                loss = F.cross_entropy(network(inputs), labels[batch].to(device), label_smoothing=LABEL_SMOOTHING)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        save_state(state, dict(run=run, epoch=epoch + 1, seconds=time.monotonic() - started), network, optimizer)
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+        progress.update()
+    return fold_batch_norm(network.cpu().to(memory_format=torch.contiguous_format))
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether half-width arithmetic is faster than single precision: any recent GPU, CPUs with matrix units (AMX)."""
+    return device != "cpu" or torch.cpu._is_amx_tile_supported()
+
+
+def augment(pixels: Tensor) -> Tensor:
+    """Randomly mirrored, scaled, shifted, turned and relit copies: uint8 (N, 3, H, W) -> float32 in [0, 255]."""
+    n = len(pixels)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(n, device=pixels.device).uniform_(low, high)
+
+    scale, angle = uniform(0.75, 1.15), uniform(-0.15, 0.15)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = [cos * mirror, -sin, uniform(-0.2, 0.2), sin * mirror, cos, uniform(-0.2, 0.2)]
+    grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), list(pixels.shape), align_corners=False)
+    warped = F.grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)
+    mean = warped.mean((1, 2, 3), keepdim=True)
+    contrast, brightness = uniform(0.7, 1.3).view(n, 1, 1, 1), uniform(-30, 30).view(n, 1, 1, 1)
+    return ((warped - mean) * contrast + mean + brightness).clamp(0, 255)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, pixels: Tensor, labels: Tensor, device: str = "cpu") -> float:
+    """Share of uint8 images (N, 3, H, W) whose label the network gets right."""
+    network = network.to(device)
+    right = [
+        (network(batch.to(device).float()).argmax(1).cpu() == label).sum().item()
+        for batch, label in zip(pixels.split(500), labels.split(500), strict=True)
+    ]
+    return sum(right) / len(labels)
+
+
+def read_state(path: Path) -> dict:
+    """What a training state says of itself: the settings of its run, epochs done, seconds they took."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["state"])
+
+
+def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.optim.SGD) -> None:
+    tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        tensors[f"momentum.{name}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={"state": json.dumps(state)})
+    part.replace(path)
+
+
+def resume(
+    path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: torch.optim.lr_scheduler.LRScheduler
+) -> tuple[int, float]:
+    """Put network, momentum and learning rate where an interrupted run with the same settings left them.
+
+    Returns the number of epochs done and the seconds they took; (0, 0) where there is nothing to go on from.
+    """
+    if not path.is_file():
+        return 0, 0.0
+    state = read_state(path)
+    if state["run"] != run:
+        return 0, 0.0
+    tensors = load_file(path)
+    network.load_state_dict(
+        {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    )
+    for name, parameter in network.named_parameters():
+        momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
+        optimizer.state[parameter]["momentum_buffer"] = momentum
+    with warnings.catch_warnings():
+        # The scheduler warns that the optimizer has not stepped; it has, in the run that was interrupted.
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(state["epoch"] * max(1, run["images"] // BATCH)):
+            schedule.step()
+    return state["epoch"], state["seconds"]
+
+
+def checkpoints_table(profile: Profile, folder: Path | None = None) -> Path:
+    """The checkpoints.csv of a weight folder, or data_manifests/checkpoints.csv for the package's own weights."""
+    return Path(folder or manifest_path(profile.manifest).parent) / "checkpoints.csv"
+
+
+def read_checkpoints(table: Path, profile: str) -> list[dict]:
+    """The rows of one profile in a checkpoints.csv; none where there is no such file."""
+    if not table.is_file():
+        return []
+    with table.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["profile"] == profile]
+
+
+def write_checkpoints(table: Path, profile: str, rows: list[dict]) -> None:
+    """Replace the rows of one profile, keeping those of the others."""
+    others = []
+    if table.is_file():
+        with table.open(newline="") as file:
+            others = [row for row in csv.DictReader(file) if row["profile"] != profile]
+    table.parent.mkdir(parents=True, exist_ok=True)
+    part = table.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))
+    part.replace(table)
