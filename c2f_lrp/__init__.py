@@ -26,7 +26,7 @@ def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
         path = network_file(folder, hierarchy, fine)
         if path.stem not in checksums:
             raise FileNotFoundError(
-                f"{table} records no {path.stem} network for {profile}; train it with: c2f-lrp train --profile {profile}"
+                f"{table} records no {path.stem} network of {profile}; run: c2f-lrp train --profile {profile}"
             )
         return load_network(path, checksums[path.stem])
 

@@ -83,7 +83,7 @@ def train(options: argparse.Namespace) -> int:
         profile, *images, out=options.out, seed=options.seed, command=command, device=options.device
     )
     for row in rows:
-        print(f"{row['network']:24} accuracy {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
+        print(f"{row['network']:24} {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
     return 0
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def evaluate(
     store: Path | None = None,
     resume: bool = False,
 ) -> pd.DataFrame:
-    """One row per attack setting and image: labels before and after, fooled, iterations, the terms of eq. (10).
+    """One row per attack setting and image: labels before and after, fooled, iterations, the largest
+    |eta| in pixel units, the terms of eq. (10).
 
     Only images that the classifier gets right at the attack's level (and at the coarse one) are attacked; the others
     have correct=False, no perturbation, and fooled as Algorithm 1 as printed would count them. Images whose coarse
@@ -92,6 +94,7 @@ def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.
         correct=correct,
         fooled=fooled,
         iterations=iterations,
+        largest=perturbation.abs().amax((1, 2, 3)),
         **{name: perceptibilities(perturbation, images.pixels, p) for name, p in NORMS.items()},
     )
     table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
@@ -109,7 +112,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     for name, group in rows.groupby("setting", sort=False):
         attacked = group[group.correct]
         if attacked.empty:
-            raise ValueError(f"{name}: none of the {len(group)} images was classified correctly, so none can be attacked")
+            raise ValueError(f"{name}: none of the {len(group)} images is classified correctly, so none is attacked")
         line = {"setting": name, "images": len(group), "attacked": len(attacked)}
         line |= {measure: float(attacked[measure].mean()) for measure in NORMS}
         line["fooling_percent"] = 100 * fooling_ratio(torch.tensor(attacked.fooled.to_numpy()))
@@ -152,6 +155,50 @@ def read_shard(path: Path) -> pd.DataFrame | None:
         return pd.read_parquet(path)
     except (FileNotFoundError, pyarrow.ArrowInvalid):
         return None
+
+
+def commonest_pair(classifier: CoarseToFine, images: Images, coarse: str) -> tuple[str, str]:
+    """The commonest (label, runner-up) of eq. (8) among the rightly classified images of a coarse class, as names."""
+    label = classifier.hierarchy.coarse_names.index(coarse)
+    rows = images[images.coarse == label]
+    if not len(rows):
+        raise ValueError(f"none of {len(images)} images is a {coarse}; try more images")
+    logits = classifier.fine[label](rows.pixels)
+    org, adv = adversarial_labels(logits)
+    right = (org == rows.fine) & (classifier.predict(rows.pixels)[0] == label)
+    pairs = Counter(zip(org[right].tolist(), adv[right].tolist(), strict=True))
+    if not pairs:
+        raise ValueError(f"none of {len(rows)} images of {coarse} is classified correctly; try more images")
+    # Ties go to the pair that comes first in the hierarchy, so that the choice does not hang on the images' order.
+    best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+    return tuple(classifier.hierarchy.fine_names[label][index] for index in best)
+
+
+def choose_image(classifier: CoarseToFine, images: Images, level: str, org: str, adv: str) -> int:
+    """The row of the photograph that a figure shows, by a rule instead of by hand.
+
+    Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
+    the given level): one with a secondary object of that runner-up class if there is any, and of these the one that
+    the network scores highest. Raises ValueError where there is none.
+    """
+    hierarchy = classifier.hierarchy
+    coarse, fine = classifier.predict(images.pixels)
+    right = ((coarse == images.coarse) & (fine == images.fine)).nonzero().squeeze(1)
+    found: list[tuple[bool, float, int]] = []
+    for row in right.tolist():
+        label = images.coarse[row].item()
+        network = classifier.coarse if level == "coarse" else classifier.fine[label]
+        names = hierarchy.coarse_names if level == "coarse" else hierarchy.fine_names[label]
+        if org not in names or len(names) < 2:
+            continue
+        scores = network(images.pixels[row : row + 1]).softmax(1)
+        best, second = (label.item() for label in adversarial_labels(scores))
+        if (names[best], names[second]) == (org, adv):
+            beside = images.secondary_coarse is not None and images.secondary_coarse[row].item() == second
+            found.append((level == "coarse" and beside, scores[0, best].item(), row))
+    if not found:
+        raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
+    return max(found)[2]
 
 
 @dataclasses.dataclass(frozen=True)

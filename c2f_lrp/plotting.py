@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation import Panel
 
 STYLE = {
@@ -105,3 +106,76 @@ def attack_figure(
 def caption(axes, norm: float, score: float) -> None:
     """Under a heatmap: ||R+||_1 and the score of its label."""
     axes.set_xlabel(f"‖R⁺‖₁ = {norm:.3g},  score {score:.2f}", fontsize=8)
+
+
+def mask_sheet(images: Images, columns: int = 8) -> Figure:
+    """Images with the outline of the labelled object in red and of the secondary one in blue."""
+    figure = contact_sheet(images.pixels, [""] * len(images), columns)
+    for masks, colour in ((images.object_masks, "red"), (images.secondary_masks, "blue")):
+        for axes, mask in zip(figure.axes, masks if masks is not None else [], strict=False):
+            if mask.any():
+                axes.contour(mask, levels=[0.5], colors=["white"], linewidths=2.2)
+                axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.2)
+    return figure
+
+
+def confusion_figure(counts: Tensor, names: tuple[str, ...]) -> Figure:
+    """Counts (M, M) of images by true label (row) and predicted label (column)."""
+    figure, axes = plt.subplots(figsize=(4.4, 4))
+    axes.imshow(counts, cmap="Blues")
+    for i, row in enumerate(counts.tolist()):
+        for j, count in enumerate(row):
+            if count:
+                axes.text(j, i, count, ha="center", va="center", color="white" if i == j else "black", fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.tight_layout()
+    return figure
+
+
+def heatmap_sheet(pixels: Tensor, heatmaps: list[Tensor], labels: list[list[str]]) -> Figure:
+    """A row of images (N, 3, H, W), and under it a row for each entry of `heatmaps`, each map with its label."""
+    figure, axes = plt.subplots(
+        1 + len(heatmaps), len(pixels), figsize=(1.5 * len(pixels), 1.7 * (1 + len(heatmaps))), squeeze=False
+    )
+    for column, image in enumerate(pixels):
+        show_image(axes[0, column], image)
+        for row, (maps, names) in enumerate(zip(heatmaps, labels, strict=True), start=1):
+            show_relevance(axes[row, column], maps[column], title=names[column])
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def history_figure(history: list[dict], org: str, adv: str, org_label: int, adv_label: int) -> Figure:
+    """Loss, scores of both labels and the perturbation's norms over the steps of an attack.
+
+    history: one dict a step with "loss" (float), "scores" (M,) and "eta" (1, 3, H, W).
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.6))
+    left.plot([step["loss"] for step in history], "k.-")
+    left.set(title="loss, eq. (7)", xlabel="step")
+    for label, name, colour in ((org_label, org, "tab:red"), (adv_label, adv, "tab:blue")):
+        middle.plot([step["scores"][label].item() for step in history], ".-", color=colour, label=name)
+    middle.set(title="score", xlabel="step", ylim=(0, 1))
+    middle.legend(frameon=False)
+    right.plot([step["eta"].abs().max().item() for step in history], ".-", label="largest |η|")
+    right.plot([step["eta"].abs().mean().item() for step in history], ".-", label="mean |η|")
+    right.set(title="perturbation (of 255)", xlabel="step")
+    right.legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def before_after_figure(
+    pixels: Tensor, perturbation: Tensor, before: list[Tensor], after: list[Tensor], org: str, adv: str
+) -> Figure:
+    """Image and both heatmaps before an attack, and below them the perturbation and heatmaps after; all (3, H, W)."""
+    figure, axes = plt.subplots(2, 3, figsize=(5.4, 3.8))
+    show_image(axes[0, 0], pixels, "image")
+    show_perturbation(axes[1, 0], perturbation, "perturbation")
+    for row, (heatmaps, when) in zip(axes, ((before, "before"), (after, "after")), strict=True):
+        for axis, heatmap, name in zip(row[1:], heatmaps, (org, adv), strict=True):
+            show_relevance(axis, heatmap, title=f"{name}, {when}")
+    figure.tight_layout(pad=0.5)
+    return figure

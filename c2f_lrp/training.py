@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
@@ -130,7 +131,7 @@ def fit(settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dic
         network.parameters(), MAX_LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     steps = max(1, len(pixels) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LEARNING_RATE, total_steps=epochs * steps + 1)
+    schedule = OneCycleLR(optimizer, MAX_LEARNING_RATE, total_steps=epochs * steps + 1)
     first, seconds = resume(state, run, network, optimizer, schedule)
     started = time.monotonic() - seconds
     progress = tqdm(total=epochs, initial=first, desc=state.stem, unit="epoch", leave=False)
@@ -205,7 +206,7 @@ def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.opt
 
 
 def resume(
-    path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: torch.optim.lr_scheduler.LRScheduler
+    path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
 ) -> tuple[int, float]:
     """Put network, momentum and learning rate where an interrupted run with the same settings left them.
 
