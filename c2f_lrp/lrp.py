@@ -138,7 +138,8 @@ class LRP:
             return (a - low) * transposed(layer, s, positive, a) + (a - high) * transposed(layer, s, negative, a)
 
         def reach(u: Tensor) -> Tensor:
-            return divide(apply(layer, (a - low) * u, positive) + apply(layer, (a - high) * u, negative), z)
+            # u is 1 on every pixel, so the numerator is z again: all that arrives here reaches the pixels.
+            return alive(z).to(z)
 
         return layer(a), Step(relevance, reach)
 
@@ -210,8 +211,13 @@ def transposed(layer: nn.Module, s: Tensor, weight: Tensor, a: Tensor) -> Tensor
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator, and 0 where the (nonnegative) denominator is 0: relevance with nowhere to go."""
-    dead = denominator <= torch.finfo(denominator.dtype).tiny ** 0.5
-    return torch.where(dead, 0, numerator / torch.where(dead, 1, denominator))
+    some = alive(denominator)
+    return torch.where(some, numerator / torch.where(some, denominator, 1), 0)
+
+
+def alive(denominator: Tensor) -> Tensor:
+    """Where a denominator is above 0. What is so small that its inverse square would overflow counts as 0."""
+    return denominator > torch.finfo(denominator.dtype).tiny ** 0.5
 
 
 def check_layers(layers: nn.Sequential) -> None:

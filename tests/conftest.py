@@ -11,7 +11,7 @@ from c2f_lrp.hierarchy import Hierarchy
 
 torch.set_num_threads(1)  # faster for networks this small, most of all on a busy machine
 
-SIZE = 8  # images are (3, 8, 8)
+SIZE = 6  # images are (3, 6, 6)
 
 
 def random_classifier(*layers: nn.Module, seed: int) -> Classifier:
@@ -39,7 +39,7 @@ def convolutional(n_labels: int, seed: int) -> Classifier:
         nn.MaxPool2d(2),
         nn.Conv2d(4, 6, 3, padding=1),
         nn.ReLU(),
-        nn.AvgPool2d(2),
+        nn.AvgPool2d(2, stride=1),
         nn.Flatten(),
         nn.Linear(24, 8),
         nn.ReLU(),

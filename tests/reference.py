@@ -138,9 +138,9 @@ def activations(network: list, x: np.ndarray) -> list[np.ndarray]:
 def forward(layer, a: np.ndarray) -> np.ndarray:
     match layer:
         case Linear():
-            return layer.weight @ a + layer.bias
+            return (layer.weight * a).sum(1) + layer.bias
         case AveragePool():
-            return layer.weight @ a
+            return (layer.weight * a).sum(1)
         case MaxPool():
             return a[winners(layer, a)]
         case ReLU():
@@ -197,7 +197,8 @@ def average_pool_rule(pool: AveragePool, a, relevance_out) -> np.ndarray:
 def hand_down(z, denominator, relevance_out) -> np.ndarray:
     """R_i = sum_j [ z_ji / denominator_j ] R_j, where 0 / 0 is 0."""
     alive = denominator != 0
-    return (z[alive] / denominator[alive, None]).T @ relevance_out[alive]
+    ratio = relevance_out[alive] / denominator[alive]
+    return (z[alive] * ratio[:, None]).sum(0)
 
 
 def relevance(network: list, x: np.ndarray, c: int, init: str = "one_hot", bias: str = "ignore") -> np.ndarray:

@@ -29,9 +29,9 @@ class LRPAttack(Attack):
     init: str = "one_hot"
     bias: str = "absorb"
     p: float = 1
-    lr: float = 4
+    lr: float = 10
     step_scale: str = "normalized"
-    iterations: int = 50
+    iterations: int = 40
 
     def __post_init__(self):
         super().__post_init__()

@@ -55,7 +55,7 @@ def stack(pixels, coarse, fine, object_masks, names, secondary_masks=None, secon
         torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
         torch.tensor(coarse, dtype=torch.int64),
         torch.tensor(fine, dtype=torch.int64),
-        torch.from_numpy(np.stack(object_masks)),
+        None if object_masks is None else torch.from_numpy(np.stack(object_masks)),
         None if secondary_masks is None else torch.from_numpy(np.stack(secondary_masks)),
         None if secondary_coarse is None else torch.tensor(secondary_coarse, dtype=torch.int64),
         tuple(names),

@@ -1,0 +1,124 @@
+"""The commands as a user types them: what is refused, with what words, and what is left behind."""
+
+import json
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2f_lrp import cli, photos, provenance, reproduce
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """Two small notebooks in place of the project's, and a runs folder out of the way."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+
+    def write(name, *sources):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        notebook.cells[0].metadata["tags"] = ["parameters"]
+        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        nbformat.write(notebook, folder / name)
+
+    write(
+        "01_first.ipynb",
+        "profile = None\nout = None\nword = 'x'\n",
+        "from c2f_lrp.provenance import output_folder",
+        "(output_folder(profile, out) / 'word.txt').write_text(str(word))",
+    )
+    write("02_second.ipynb", "profile = None\ncount = 1\n", "1 / count")
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
+    monkeypatch.setattr(reproduce, "runs_folder", lambda profile: tmp_path / "runs" / profile)
+    return SimpleNamespace(out=tmp_path / "out", runs=tmp_path / "runs")
+
+
+def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, capfd):
+    assert cli.main(["reproduce", "--out", str(stage.out), "-p", "word", "hello"]) == 0
+    printed = capfd.readouterr().out
+    assert "2 notebooks ran" in printed and "1 files were written" in printed and "word.txt" in printed
+    assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
+    assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").iterdir()) == [
+        "01_first.ipynb", "02_second.ipynb"
+    ]
+
+
+def test_a_failing_notebook_is_named_with_its_cell(stage, capfd):
+    assert cli.main(["reproduce", "--out", str(stage.out), "--only", "second", "-p", "count", "0"]) == 1
+    assert "02_second.ipynb failed in cell" in (error := capfd.readouterr().err)
+    assert "ZeroDivisionError" in error
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--profile", "cifar"], "profile 'cifar' is unknown; choose one of scenes, tiny-imagenet, imagenet"),
+        (["--only", "table_9"], "notebook table_9 is unknown; choose from 01_first, 02_second"),
+        (["-p", "epsilon", "3"], "parameter epsilon is unknown; the chosen notebooks have count, word"),
+        (["--only", "first", "-p", "count", "3"], "parameter count is unknown; the chosen notebooks have word"),
+        (["--profile", "tiny-imagenet"], "profile tiny-imagenet reads photographs; give their folder with --root"),
+    ],
+)
+def test_what_reproduce_refuses(stage, capsys, arguments, message):
+    assert cli.main(["reproduce", "--out", str(stage.out), *arguments]) == 1
+    assert capsys.readouterr().err.strip() == f"c2f-lrp reproduce: {message}"
+    assert not stage.out.exists() and not stage.runs.exists()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((120, 90)).save(path)
+    return path
+
+
+def test_attack_draws_a_figure_and_prints_a_line(photo, tmp_path, capsys):
+    arguments = ["attack", str(photo), "--attack", "lrpc", "--eps", "10", "--profile", "scenes"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "drawn")]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{photo}: ") and "LRPC, ε = 10" in line and line.count("\n") == 1
+    with Image.open(tmp_path / "drawn" / "photo_lrpc.png") as image:
+        assert min(image.size) > 300
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere.jpg"], "there is no photograph nowhere.jpg"),
+        (["{photo}", "--attack", "fgsm"], "attack 'fgsm' is unknown; choose one of LRPC, LRPF, PGDC, PGDF, DFC, DFF"),
+        (["{photo}", "--eps", "0"], "eps is 0.0; give a bound in pixel units above 0"),
+        (["{photo}", "--attack", "dfc", "--eps", "3"], "--eps was given, but dfc has no bound"),
+    ],
+)
+def test_what_attack_refuses(photo, tmp_path, capsys, arguments, message):
+    arguments = [argument.format(photo=photo) for argument in arguments]
+    assert cli.main(["attack", *arguments, "--profile", "scenes", "--out", str(tmp_path / "drawn")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_paper_bounds_are_the_default_of_the_lrp_attacks_only():
+    bounds = {name: [attack.eps for attack in list(photos.settings_of(name, None).values())[1:]] for name in photos.NAMES}
+    assert bounds == {"lrpc": [10, 20, 40], "lrpf": [10, 20, 40], "pgdc": [2.6], "pgdf": [0.9], "dfc": [], "dff": []}
+
+
+def test_sidecars_hold_what_made_a_figure(tmp_path):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    figure, axes = plt.subplots()
+    axes.plot([0, 1])
+    provenance.save_figure(figure, "figure_9", "scenes", {"eps": 3, "init": "logit"}, tmp_path)
+    table = pd.DataFrame({"a": [1.25]}, index=pd.Index(["row"], name="name"))
+    provenance.save_table(table, "table_9", "scenes", {}, tmp_path)
+    plt.close(figure)
+    folder = tmp_path / "scenes"
+    for name, endings in (("figure_9", ("pdf", "png")), ("table_9", ("csv", "md"))):
+        sidecar = json.loads((folder / f"{name}.json").read_text())
+        assert sidecar["files"] == {f"{name}.{e}": provenance.sha256(folder / f"{name}.{e}") for e in endings}
+        assert sidecar["versions"]["torch"] and len(sidecar["checkpoints"]) == 9
+    assert json.loads((folder / "figure_9.json").read_text())["parameters"] == {"eps": 3, "init": "logit"}
+    assert pd.read_csv(folder / "table_9.csv", index_col=0).loc["row", "a"] == 1.25

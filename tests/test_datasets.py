@@ -1,0 +1,141 @@
+"""Reading photographs: the split, RGB only for evaluation, boxes, and one clear error for each thing wrong."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import c2f_lrp
+from c2f_lrp.datasets import imagenet, splits, tiny_imagenet
+from c2f_lrp.hierarchy import Hierarchy
+
+WNIDS = (("n01443537",), ("n01855672", "n02002724"))
+HIERARCHY = Hierarchy(("fish", "bird"), (("goldfish",), ("goose", "black stork")), WNIDS)
+
+
+def photograph(seed, mode="RGB", size=(64, 64)):
+    generator = np.random.default_rng(seed)
+    image = Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return image.convert(mode)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Tiny ImageNet's layout with 12 photographs in each of three classes, the first six of each class grey."""
+    for k, wnid in enumerate(wnid for ids in WNIDS for wnid in ids):
+        folder = tmp_path / "train" / wnid
+        (folder / "images").mkdir(parents=True)
+        for n in range(12):
+            photograph(100 * k + n, "L" if n < 6 else "RGB").save(folder / "images" / f"{wnid}_{n}.JPEG")
+        boxes = [f"{wnid}_{n}.JPEG\t{n}\t2\t40\t50" for n in range(12)]
+        (folder / f"{wnid}_boxes.txt").write_text("\n".join(boxes) + "\n")
+    return tmp_path
+
+
+def test_the_split_is_four_to_one_and_the_same_in_any_order():
+    names = [f"n{i:08d}_{i}.JPEG" for i in range(5000)]
+    training, validation = (splits.select(names, split) for split in ("train", "validation"))
+    assert sorted(training + validation) == sorted(names)
+    assert 0.78 < len(training) / 5000 < 0.82  # four standard errors are 0.023
+    assert splits.select(names[::-1], "train") == training
+    assert splits.select(names, "evaluation") == validation
+    with pytest.raises(ValueError, match="'test' is unknown; choose one of train, validation, evaluation"):
+        splits.select(names, "test")
+
+
+def test_tiny_imagenet_is_read_with_labels_and_boxes(tiny):
+    parts = {split: tiny_imagenet.read(tiny, HIERARCHY, split) for split in splits.SPLITS}
+    assert len(parts["train"]) + len(parts["validation"]) == 36
+    assert not set(parts["train"].names) & set(parts["validation"].names)
+    for images in parts.values():
+        assert images.pixels.dtype == torch.uint8 and images.pixels.shape[1:] == (3, 64, 64)
+        for row, name in enumerate(images.names):
+            wnid, n = name.removesuffix(".JPEG").split("_")
+            assert (images.coarse[row], images.fine[row]) == HIERARCHY.locate(wnid)
+            inside = images.object_masks[row].nonzero()
+            assert inside.amin(0).tolist() == [2, int(n)] and inside.amax(0).tolist() == [50, 40]
+            with Image.open(tiny / "train" / wnid / "images" / name) as image:
+                expected = np.asarray(image.convert("RGB"))
+            np.testing.assert_array_equal(images.pixels[row].permute(1, 2, 0), expected)
+
+
+def test_evaluation_takes_rgb_photographs_only(tiny):
+    validation, evaluation = (tiny_imagenet.read(tiny, HIERARCHY, split) for split in ("validation", "evaluation"))
+    rgb = [name for name in validation.names if int(name.removesuffix(".JPEG").split("_")[1]) >= 6]
+    assert list(evaluation.names) == rgb and len(rgb) < len(validation)
+    assert tiny_imagenet.read(tiny, HIERARCHY, "evaluation", 1).names == tuple(rgb[:1])
+
+
+def spoil(tiny, how):
+    folder = tiny / "train" / "n01443537"
+    files = [path for path in (folder / "images").iterdir() if splits.position(path.name) < 0.8]
+    if how == "class folder missing":
+        folder.rename(tiny / "elsewhere")
+    elif how == "zero bytes":
+        files[0].write_bytes(b"")
+    elif how == "truncated":
+        files[0].write_bytes(files[0].read_bytes()[:400])
+    elif how == "not an image":
+        files[0].write_text("hello")
+    elif how == "other size":
+        photograph(0, size=(32, 32)).save(files[0])
+
+
+@pytest.mark.parametrize(
+    "how, error, message",
+    [
+        ("class folder missing", FileNotFoundError, "1 of 3 class folders are missing .* n01443537/images"),
+        ("zero bytes", ValueError, "cannot be read as an image"),
+        ("truncated", ValueError, "cannot be read as an image"),
+        ("not an image", ValueError, "cannot be read as an image"),
+        ("other size", ValueError, "is 32x32; Tiny ImageNet's photographs are 64x64"),
+    ],
+)
+def test_a_wrong_folder_is_named(tiny, how, error, message):
+    spoil(tiny, how)
+    with pytest.raises(error, match=message):
+        tiny_imagenet.read(tiny, HIERARCHY, "train")
+
+
+@pytest.mark.parametrize("profile", ["tiny-imagenet", "imagenet"])
+def test_photographs_need_a_root(profile):
+    with pytest.raises(ValueError, match="give their folder with --root"):
+        c2f_lrp.load_images(profile)
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "nowhere"))):
+        c2f_lrp.load_images("tiny-imagenet", root=tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="has no class folder"):
+        c2f_lrp.load_images("imagenet", root=tmp_path)
+
+
+def test_imagenet_folder_at_full_size(tmp_path):
+    for wnid in ("n01443537", "n02002724", "n99999999"):  # the last one is outside the hierarchy
+        (tmp_path / "train" / wnid).mkdir(parents=True)
+        for n in range(10):
+            mode = "CMYK" if n % 2 else "RGB"
+            photograph(n, mode, size=(90, 70)).save(tmp_path / "train" / wnid / f"{wnid}_{n}.JPEG")
+    both = [imagenet.read(tmp_path, HIERARCHY, split, 32) for split in ("train", "validation")]
+    assert sum(map(len, both)) == 20 and both[0].pixels.shape[1:] == (3, 32, 32)
+    evaluation = imagenet.read(tmp_path, HIERARCHY, "evaluation", 32)
+    assert evaluation.names and all(int(name[-6]) % 2 == 0 for name in evaluation.names)
+
+
+def test_fit_takes_the_centre_without_distortion():
+    wide = Image.new("RGB", (448, 256))
+    wide.paste((255, 0, 0), (112, 16, 336, 240))  # the central 224x224 after the shorter side is 256
+    assert (imagenet.fit(wide, 224) == [255, 0, 0]).all()
+    assert imagenet.fit(photograph(0, size=(33, 500)), 64).shape == (64, 64, 3)
+
+
+def test_load_images_gives_float_pixels_and_checks_the_limit():
+    images = c2f_lrp.load_images("scenes", limit=3)
+    assert images.pixels.dtype == torch.float32 and images.pixels.max() > 1
+    assert images[[2, 0]].names == (images.names[2], images.names[0]) and len(images[images.coarse == 1]) == 1
+    with pytest.raises(ValueError, match="limit is 0"):
+        c2f_lrp.load_images("scenes", limit=0)
+    with pytest.raises(ValueError, match="profile 'cifar' is unknown; choose one of scenes, tiny-imagenet, imagenet"):
+        c2f_lrp.load_images("cifar")

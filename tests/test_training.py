@@ -1,0 +1,149 @@
+"""Training: resumable to the bit, weights refused when they are not the recorded ones."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import c2f_lrp
+from c2f_lrp import training
+from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, save_network, vgg16
+from c2f_lrp.datasets import scenes
+from c2f_lrp.profiles import get_profile
+
+SMALL = dataclasses.replace(
+    get_profile("scenes"), coarse_width=2, fine_width=2, hidden_per_width=4, coarse_epochs=2, fine_epochs=1
+)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return scenes.read("train", 256), scenes.read("validation", 64)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(drawn, tmp_path, monkeypatch):
+    whole = training.train(SMALL, *drawn, out=tmp_path / "whole", seed=3, command="test")
+    real, saves = training.save_state, []
+
+    def save_then_die(*args):
+        real(*args)
+        saves.append(args[0].stem)
+        if len(saves) in (1, 4):  # after the first epoch of the coarse network, and among the fine ones
+            raise Interrupted
+
+    monkeypatch.setattr(training, "save_state", save_then_die)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=3, command="test")
+    pieces = training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=3, command="test")
+    assert [row["sha256"] for row in pieces] == [row["sha256"] for row in whole]
+    assert len(saves) == 2 + 8  # no epoch was trained twice
+    recorded = training.read_checkpoints(tmp_path / "pieces" / "checkpoints.csv", "scenes")
+    assert [row["network"] for row in recorded] == [row["network"] for row in whole] and len(recorded) == 9
+    # Another seed is another training, not a continuation of this one.
+    other = training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=4, command="test")
+    assert other[0]["sha256"] != whole[0]["sha256"]
+    loaded = c2f_lrp.load_classifier("scenes", tmp_path / "pieces")
+    x, y = training.labelled(drawn[1], None)
+    assert f"{training.accuracy(loaded.coarse, x, y):.4f}" == other[0]["accuracy"]
+
+
+def test_folding_batch_norm_changes_nothing():
+    torch.manual_seed(0)
+    network = vgg16(5, width=2, hidden=8, image_size=32, batch_norm=True).double()
+    pixels = torch.rand(4, 3, 32, 32, dtype=torch.float64) * 255
+    for _ in range(3):
+        network(pixels)  # moves the running statistics away from their start
+    folded = fold_batch_norm(network)
+    assert not any("BatchNorm" in type(layer).__name__ for layer in folded.layers)
+    torch.testing.assert_close(folded(pixels), network.eval()(pixels), rtol=1e-9, atol=1e-12)
+
+
+def test_vgg16_is_torchvisions():
+    """At full width the layout is torchvision's vgg16 (its average pooling is the identity at 224x224)."""
+    from torchvision.models import vgg16 as torchvision_vgg16
+
+    with torch.device("meta"):
+        ours, theirs = vgg16(1000), torchvision_vgg16(weights=None)
+    assert [tuple(p.shape) for p in ours.parameters()] == [tuple(p.shape) for p in theirs.parameters()]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "scenes" / "coarse.safetensors"
+    torch.manual_seed(0)
+    return path, save_network(vgg16(8, width=2, hidden=8, image_size=64), path)
+
+
+def test_weights_survive_storage(saved):
+    path, sha256 = saved
+    network = load_network(path, sha256)
+    assert isinstance(network, Classifier) and not network.training
+    assert all(value.dtype == torch.float32 for value in network.state_dict().values())
+    assert all(value.dtype == torch.float16 for value in load_file(path).values())
+    assert not list(path.parent.glob("*.part"))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_damaged_weights_are_refused_by_their_checksum(saved, damage):
+    path, sha256 = saved
+    damage(path)
+    with pytest.raises(ValueError, match=f"coarse.safetensors has SHA-256 .* but {sha256} is recorded"):
+        load_network(path, sha256)
+
+
+def test_a_pickle_is_refused(saved):
+    path, _ = saved
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="never read from pickles"):
+        load_network(path)
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="c2f-lrp train --profile scenes"):
+        load_network(tmp_path / "scenes" / "coarse.safetensors")
+    with pytest.raises(FileNotFoundError, match="records no .* run: c2f-lrp train --profile imagenet"):
+        c2f_lrp.load_classifier("imagenet")
+
+
+@pytest.mark.parametrize("profile", ["scenes", "tiny-imagenet"])
+def test_shipped_weights_are_the_recorded_ones(profile):
+    classifier = c2f_lrp.load_classifier(profile)  # refuses a wrong checksum
+    sizes = classifier.hierarchy.n_fine
+    rows = training.read_checkpoints(training.checkpoints_table(get_profile(profile)), profile)
+    assert len(rows) == 1 + sum(size > 1 for size in sizes)
+    accuracy = {row["network"]: float(row["accuracy"]) for row in rows}
+    if profile == "scenes":  # the paper's bands: coarse 96 %, fine 78 % to 90 %
+        assert accuracy.pop("coarse") >= 0.96 and min(accuracy.values()) >= 0.78
+    else:
+        assert accuracy["coarse"] >= 0.80
+
+
+def test_the_recorded_accuracy_is_that_of_the_shipped_weights():
+    """On the first 320 of the 4000 held-out scenes: within four standard errors of the recorded share."""
+    rows = training.read_checkpoints(training.checkpoints_table(get_profile("scenes")), "scenes")
+    recorded = float(rows[0]["accuracy"])
+    images = scenes.read("validation", 320)
+    found = training.accuracy(c2f_lrp.load_classifier("scenes").coarse, images.pixels, images.coarse)
+    assert abs(found - recorded) <= 4 * (max(recorded * (1 - recorded), 0.005) / 320) ** 0.5
+
+
+def test_all_weights_together_are_at_most_25_megabytes():
+    folder = get_profile("scenes").weights.parent
+    files = list(folder.glob("*/*.safetensors"))
+    assert files and sum(file.stat().st_size for file in files) <= 25e6
