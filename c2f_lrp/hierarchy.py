@@ -72,6 +72,12 @@ class Hierarchy:
             )
         return self._places[id_]
 
+    def describe(self, coarse, fine, separator: str = " / ") -> list[str]:
+        """Label pairs, two sequences (N,), in words: "vehicle / truck"."""
+        return [
+            f"{self.coarse_names[i]}{separator}{self.fine_names[i][j]}" for i, j in zip(coarse, fine, strict=True)
+        ]
+
     def index_by_id(self) -> dict[str, int]:
         """{id: class_index} of every fine class: what `from_csv(known=...)` takes."""
         return {id_: self.class_indices[i][j] for id_, (i, j) in self._places.items()}

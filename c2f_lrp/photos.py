@@ -39,7 +39,7 @@ def attack_photo(
     drawn, org, adv = panels(classifier, pixels, coarse, fine, columns)
     names = classifier.hierarchy.coarse_names
     level_names = names if next(iter(columns.values())).level == "coarse" else classifier.hierarchy.fine_names[coarse]
-    labels = [f"{names[panel.coarse]} / {classifier.hierarchy.fine_names[panel.coarse][panel.fine]}" for panel in drawn]
+    labels = classifier.hierarchy.describe([panel.coarse for panel in drawn], [panel.fine for panel in drawn])
     plotting.use_style()
     figure = plotting.attack_figure(drawn, level_names[org], level_names[adv], labels)
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,8 @@ class Profile:
     name: str
     manifest: str  # file in data_manifests/
     image_size: int  # pixels a side
-    coarse_width: int  # channels of the coarse VGG-16's first convolution; the paper's VGG-16 has 64
-    fine_width: int
-    hidden_per_width: int  # units of the two hidden linear layers = this x width; the paper's VGG-16 has 64
+    width: int  # channels of VGG-16's first convolution, at both levels; the paper: 64
+    hidden: int  # units of its two hidden linear layers; the paper: 4096
     train_images: int | None  # how many to draw; None: all photographs of the training split
     validation_images: int | None
     coarse_epochs: int
@@ -37,9 +36,8 @@ PROFILES = {
             name="scenes",
             manifest="scenes_c2f.csv",
             image_size=64,
-            coarse_width=12,
-            fine_width=8,
-            hidden_per_width=16,
+            width=8,
+            hidden=128,
             train_images=24_000,
             validation_images=4_000,
             coarse_epochs=10,
@@ -51,12 +49,11 @@ PROFILES = {
             name="tiny-imagenet",
             manifest="tiny_imagenet_c2f.csv",
             image_size=64,
-            coarse_width=24,
-            fine_width=12,
-            hidden_per_width=16,
+            width=16,
+            hidden=256,
             train_images=None,
             validation_images=None,
-            coarse_epochs=20,
+            coarse_epochs=24,
             fine_epochs=20,
             table_images=200,
             needs_root=True,
@@ -65,9 +62,8 @@ PROFILES = {
             name="imagenet",
             manifest="imagenet_c2f_393.csv",
             image_size=224,
-            coarse_width=64,
-            fine_width=64,
-            hidden_per_width=64,
+            width=64,
+            hidden=4096,
             train_images=None,
             validation_images=None,
             coarse_epochs=10,

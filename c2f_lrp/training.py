@@ -1,8 +1,9 @@
 """Training of one coarse and M fine networks from a seed, resumable after every epoch.
 
 The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
-(Smith and Topin 2019), label smoothing, random flips, affine warps and lighting. Batch normalisation and dropout are
-used while training; the batch normalisation is folded away before the weights are written.
+(Smith and Topin 2019), label smoothing, random flips, affine warps and lighting. The coarse network learns first; each
+fine network starts from its features, so that a few hundred images of one coarse class suffice. Batch normalisation and
+dropout are used while training; the batch normalisation is folded away before the weights are written.
 """
 
 import csv
@@ -27,7 +28,7 @@ from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import Profile
 
 BATCH = 128
-MAX_LEARNING_RATE = 0.05
+MAX_LEARNING_RATE = {"coarse": 0.05, "fine": 0.02}
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 LABEL_SMOOTHING = 0.1
@@ -56,24 +57,26 @@ def train(
     hierarchy = profile.hierarchy()
     folder = out or profile.weights
     table = checkpoints_table(profile, out)
+    coarse_state = network_file(folder, hierarchy, None).with_suffix(".training")
     rows = []
     tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
     for fine in tqdm(tasks, desc=f"networks of {profile.name}"):
         path = network_file(folder, hierarchy, fine)
-        width = profile.coarse_width if fine is None else profile.fine_width
         epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
         settings = dict(
             n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine],
-            width=width,
-            hidden=width * profile.hidden_per_width,
+            width=profile.width,
+            hidden=profile.hidden,
             image_size=profile.image_size,
         )
         data, labels = labelled(training, fine)
         state = path.with_suffix(".training")
         run = dict(settings, epochs=epochs, seed=seed, images=len(data), fine=fine)
+        run["features_of"] = None if fine is None else rows[0]["sha256"]  # the coarse network comes first
         network = finished(path, state, run)
         if network is None:
-            network = fit(settings, data, labels, state=state, run=run, device=device)
+            features = None if fine is None else coarse_state
+            network = fit(settings, data, labels, state=state, run=run, features=features, device=device)
         sha256 = save_network(network, path)
         # The accuracy reported is that of the weights as stored, after rounding to half precision.
         score = accuracy(load_network(path, sha256), *labelled(validation, fine), device=device)
@@ -118,20 +121,32 @@ def finished(path: Path, state: Path, run: dict) -> Classifier | None:
     return load_network(path) if done["run"] == run and done["epoch"] == run["epochs"] else None
 
 
-def fit(settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dict, device: str) -> Classifier:
-    """Train one VGG-16 on uint8 pixels (N, 3, H, W); its state after every epoch lies in the file `state`."""
+def fit(
+    settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dict, features: Path | None, device: str
+) -> Classifier:
+    """Train one VGG-16 on uint8 pixels (N, 3, H, W); its state after every epoch lies in the file `state`.
+
+    `features` is the state of a trained network whose layers, but for the last one, this one starts from.
+    """
     epochs, seed = run["epochs"], run["seed"]
     torch.manual_seed(seed)
-    network = vgg16(**settings, batch_norm=True).to(device, memory_format=torch.channels_last)
+    network = vgg16(**settings, batch_norm=True).to(device)
     for layer in network.layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+    if features is not None:
+        last = f"layers.{len(network.layers) - 1}."
+        network.load_state_dict(
+            {name: value for name, value in saved_network(load_file(features)).items() if not name.startswith(last)},
+            strict=False,
+        )
+    rate = MAX_LEARNING_RATE["coarse" if features is None else "fine"]
     optimizer = torch.optim.SGD(
-        network.parameters(), MAX_LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+        network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     steps = max(1, len(pixels) // BATCH)
-    schedule = OneCycleLR(optimizer, MAX_LEARNING_RATE, total_steps=epochs * steps + 1)
+    schedule = OneCycleLR(optimizer, rate, total_steps=epochs * steps + 1)
     first, seconds = resume(state, run, network, optimizer, schedule)
     started = time.monotonic() - seconds
     progress = tqdm(total=epochs, initial=first, desc=state.stem, unit="epoch", leave=False)
@@ -142,7 +157,7 @@ def fit(settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dic
         order = torch.randperm(len(pixels))
         for step in range(steps):
             batch = order[step * BATCH : (step + 1) * BATCH]
-            inputs = augment(pixels[batch].to(device)).contiguous(memory_format=torch.channels_last)
+            inputs = augment(pixels[batch].to(device))
             with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
                 loss = F.cross_entropy(network(inputs), labels[batch].to(device), label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
@@ -152,7 +167,7 @@ def fit(settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dic
         save_state(state, dict(run=run, epoch=epoch + 1, seconds=time.monotonic() - started), network, optimizer)
         progress.set_postfix(loss=f"{loss.item():.3f}")
         progress.update()
-    return fold_batch_norm(network.cpu().to(memory_format=torch.contiguous_format))
+    return fold_batch_norm(network.cpu())
 
 
 def fast_bfloat16(device: str) -> bool:
@@ -205,6 +220,11 @@ def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.opt
     part.replace(path)
 
 
+def saved_network(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's part of a training state's tensors."""
+    return {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+
+
 def resume(
     path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
 ) -> tuple[int, float]:
@@ -218,12 +238,9 @@ def resume(
     if state["run"] != run:
         return 0, 0.0
     tensors = load_file(path)
-    network.load_state_dict(
-        {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    )
+    network.load_state_dict(saved_network(tensors))
     for name, parameter in network.named_parameters():
-        momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-        optimizer.state[parameter]["momentum_buffer"] = momentum
+        optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].to(parameter.device)
     with warnings.catch_warnings():
         # The scheduler warns that the optimizer has not stepped; it has, in the run that was interrupted.
         warnings.simplefilter("ignore", UserWarning)

@@ -10,13 +10,13 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import hierarchy_of, random_classifier, random_pixels
 from torch import nn
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.attacks.base import clip
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.lrp import BIASES, INITS
-from conftest import hierarchy_of, random_classifier, random_pixels
 
 COARSE, FINE = (LRPC, PGDC, DFC), (LRPF, PGDF, DFF)
 EVERY = (*COARSE, *FINE)

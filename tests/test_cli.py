@@ -101,7 +101,8 @@ def test_what_attack_refuses(photo, tmp_path, capsys, arguments, message):
 
 
 def test_paper_bounds_are_the_default_of_the_lrp_attacks_only():
-    bounds = {name: [attack.eps for attack in list(photos.settings_of(name, None).values())[1:]] for name in photos.NAMES}
+    columns = {name: list(photos.settings_of(name, None).values()) for name in photos.NAMES}
+    bounds = {name: [attack.eps for attack in attacks[1:]] for name, attacks in columns.items()}  # after DeepFool
     assert bounds == {"lrpc": [10, 20, 40], "lrpf": [10, 20, 40], "pgdc": [2.6], "pgdf": [0.9], "dfc": [], "dff": []}
 
 

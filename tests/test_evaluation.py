@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import SIZE, random_pixels
 
 from c2f_lrp import evaluation, tables
 from c2f_lrp.attacks import DFC, DFF, PGDC, PGDF
 from c2f_lrp.datasets import Images
-from conftest import SIZE, random_pixels
 
 
 @pytest.fixture
@@ -127,13 +127,14 @@ def test_comparison_puts_the_papers_value_beside_ours():
         {"rho_2": 0.0294, "rho_1": 0.0432, "rho_inf": 0.0399, "fooling_percent": 93.0}, index=list(attacks)
     )
     comparison = tables.compare(summary, "table_1")
-    cell = comparison.loc[("LRPC", "logit start, bias ignored", "10")]
+    ordered = comparison.sort_index()
+    cell = ordered.loc[("LRPC", "logit start, bias ignored", "10")]
     assert cell.paper.to_dict() == {"rho_2": 0.0294, "rho_1": 0.0216, "rho_inf": 0.0399, "fooling_percent": 87.1}
     assert cell.verdict.to_dict() == {
         "rho_2": "close", "rho_1": "2 x", "rho_inf": "close", "fooling_percent": "+5.9 points"
     }
-    assert (comparison.loc[("LRPC", "logit start, bias ignored", "15")].verdict == "not in the paper").all()
-    assert comparison.loc[("DFC", "", "", "rho_2")].paper == 0.0045
+    assert (ordered.loc[("LRPC", "logit start, bias ignored", "15")].verdict == "not in the paper").all()
+    assert ordered.loc[("DFC", "", "", "rho_2")].paper == 0.0045
     printed = tables.side_by_side(comparison)
     assert printed.loc["rho_2", "DFC"] == "0.0045 / 0.0294"
 

@@ -9,6 +9,7 @@ import reference
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import random_classifier, random_pixels
 from torch import nn
 from zennit.attribution import Gradient
 from zennit.composites import SpecialFirstLayerMapComposite
@@ -17,7 +18,6 @@ from zennit.rules import Norm, Pass, ZBox, ZPlus
 from c2f_lrp.classifier import Classifier, SingleClass, vgg16
 from c2f_lrp.lrp import BIASES, INITS, LRP
 from c2f_lrp.objectives import lrp_loss
-from conftest import random_classifier, random_pixels
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]
 N_LABELS = 4
@@ -225,6 +225,22 @@ def test_memory_format_and_dropout_do_not_matter(network, pixels):
     channels_last = pixels.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(LRP(network).relevance(channels_last, LABELS), expected, **EXACT)
     assert torch.equal(LRP(network).relevance(pixels, LABELS), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("depth", [0, 3, 6])
+def test_small_activations_are_not_dead_ones(dtype, depth, pixels):
+    """Without biases, a layer's scale cancels in eqs. (3)-(5), and a power of two does so without rounding."""
+    classifier = small_network("max")
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+        expected = LRP(classifier.to(dtype)).relevance(pixels.to(dtype), LABELS)
+        assert expected.sum() > 1.99  # of the two images
+        classifier.layers[depth].weight *= 2.0**-40
+        small = LRP(classifier).relevance(pixels.to(dtype), LABELS)
+    torch.testing.assert_close(small, expected, **EXACT)
 
 
 # ----------------------------------------------------------------------------------------------------- gradients

@@ -13,7 +13,7 @@ from c2f_lrp.datasets import scenes
 from c2f_lrp.profiles import get_profile
 
 SMALL = dataclasses.replace(
-    get_profile("scenes"), coarse_width=2, fine_width=2, hidden_per_width=4, coarse_epochs=2, fine_epochs=1
+    get_profile("scenes"), width=2, hidden=8, coarse_epochs=2, fine_epochs=1
 )
 
 

@@ -1,0 +1,58 @@
+"""Builders of tiny networks in float64 with random weights: small enough for the slow twin, rich enough to be wrong."""
+
+import torch
+from torch import nn
+
+from c2f_lrp.classifier import Classifier
+from c2f_lrp.hierarchy import Hierarchy
+
+SIZE = 6  # images are (3, 6, 6)
+
+
+def random_classifier(*layers: nn.Module, seed: int) -> Classifier:
+    """A float64 classifier in eval mode whose weights keep the size of activations from layer to layer."""
+    generator = torch.Generator().manual_seed(seed)
+    classifier = Classifier(nn.Sequential(*layers)).double().eval()
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            scale = 0.3 if parameter.ndim == 1 else (2 / parameter[0].numel()) ** 0.5
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return classifier
+
+
+def random_pixels(n: int, height: int, width: int, seed: int) -> torch.Tensor:
+    """Images (n, 3, height, width) with values all over [0, 255], float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return 255 * torch.rand(n, 3, height, width, generator=generator, dtype=torch.float64)
+
+
+def convolutional(n_labels: int, seed: int) -> Classifier:
+    """Two convolutions, a pooling of each kind, two linear layers; labels spread evenly over random images."""
+    classifier = random_classifier(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(2, stride=1),
+        nn.Flatten(),
+        nn.Linear(24, 8),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(8, n_labels),
+        seed=seed,
+    )
+    with torch.no_grad():
+        logits = classifier(random_pixels(64, SIZE, SIZE, seed))
+        last = classifier.layers[-1]
+        spread = logits.std(0)
+        last.weight /= spread[:, None]
+        last.bias.copy_((last.bias - logits.mean(0)) / spread)
+    return classifier
+
+
+def hierarchy_of(sizes: tuple[int, ...]) -> Hierarchy:
+    coarse = tuple(f"class{i}" for i in range(len(sizes)))
+    fine = tuple(tuple(f"kind{j}" for j in range(size)) for size in sizes)
+    ids = tuple(tuple(f"{c}/{f}" for f in kinds) for c, kinds in zip(coarse, fine, strict=True))
+    return Hierarchy(coarse, fine, ids)
