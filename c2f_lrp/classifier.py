@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from c2f_lrp.hierarchy import Hierarchy
 
@@ -77,25 +77,26 @@ def vgg16(
         if batch_norm:
             layers.append(nn.BatchNorm2d(channels))
         layers.append(nn.ReLU())
-    layers += [
-        nn.Flatten(),
-        nn.Linear(channels * (image_size // 32) ** 2, hidden),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(hidden, n_classes),
-    ]
+    layers.append(nn.Flatten())
+    for inputs in (channels * (image_size // 32) ** 2, hidden):
+        layers.append(nn.Linear(inputs, hidden))
+        # Here too: without it a narrow network may learn one class as "no hidden unit fires". Its images would then
+        # have no gradient and no relevance, and no attack could move them.
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(hidden))
+        layers += [nn.ReLU(), nn.Dropout()]
+    layers.append(nn.Linear(hidden, n_classes))
     return Classifier(nn.Sequential(*layers), settings)
 
 
 def fold_batch_norm(classifier: Classifier) -> Classifier:
-    """The same function in eval mode without batch normalisation: a copy whose convolutions absorbed it."""
+    """The same function in eval mode without batch normalisation: a copy whose other layers absorbed it."""
     folded: list[nn.Module] = []
     for layer in classifier.eval().layers:
         if isinstance(layer, nn.BatchNorm2d):
             folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+        elif isinstance(layer, nn.BatchNorm1d):
+            folded[-1] = fuse_linear_bn_eval(folded[-1], layer)
         else:
             folded.append(layer)
     return Classifier(nn.Sequential(*folded), {**classifier.settings, "batch_norm": False}).eval()

@@ -56,7 +56,7 @@ class LRP:
                 "c2f_lrp.classifier.Classifier (the fine network of a coarse class with one fine class has none)"
             )
         check_layers(classifier.layers)
-        if classifier.training:
+        if any(module.training for module in classifier.modules()):
             raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
         self.classifier = classifier
         self.init = init
@@ -72,6 +72,8 @@ class LRP:
     def relevances(self, pixels: Tensor, labels: list[Tensor]) -> list[Tensor]:
         """One heatmap (N, 3, H, W) for each entry (N,) of `labels`, sharing the forward pass and the denominators."""
         logits, steps = self.forward(pixels)
+        for entry in labels:
+            check_labels(entry, *logits.shape)
         heatmaps = [self.start(logits, entry) for entry in labels]
         for step in reversed(steps):
             heatmaps = [step.relevance(heatmap) for heatmap in heatmaps]
@@ -93,18 +95,20 @@ class LRP:
     def forward(self, pixels: Tensor) -> tuple[Tensor, list["Step"]]:
         """Logits (N, M), and for each layer what propagating relevance through it needs."""
         check_pixels(pixels)
-        a = self.classifier.normalize(pixels)
+        normalize = self.classifier.normalize
+        a, low, high = (normalize(x) for x in (pixels, torch.zeros_like(pixels), torch.full_like(pixels, 255)))
         steps: list[Step] = []
         first = True
         for layer in self.classifier.layers:
             if isinstance(layer, LINEAR):
-                rule = self.z_beta if first else self.z_plus
-                a, step = rule(layer, a)
+                a, step = z_beta(layer, a, low, high) if first else self.z_plus(layer, a)
                 first = False
             elif isinstance(layer, POOLS):
                 a, step = pool(layer, a)
             elif isinstance(layer, nn.Flatten):
                 a, step = flatten(layer, a)
+                if first:  # the pixels' bounds keep the pixels' shape
+                    low, high = layer(low), layer(high)
             else:  # ReLU, dropout in eval mode: one input to one output, relevance passes through
                 a, step = layer(a), None
             if step is not None:
@@ -125,23 +129,22 @@ class LRP:
 
         return layer(a), Step(relevance, reach)
 
-    def z_beta(self, layer: nn.Module, a: Tensor) -> tuple[Tensor, "Step"]:
-        """Eq. (5), on normalised pixels, whose bounds l and h are those of 0 and 255. No bias enters: it cancels."""
-        positive, negative = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-        low = self.classifier.normalize(torch.zeros_like(a))
-        high = self.classifier.normalize(torch.full_like(a, 255))
-        # a w - l w+ - h w- = (a - l) w+ + (a - h) w-: two convolutions in place of three, and no cancellation.
-        z = apply(layer, a - low, positive) + apply(layer, a - high, negative)
 
-        def relevance(r: Tensor) -> Tensor:
-            s = divide(r, z)
-            return (a - low) * transposed(layer, s, positive, a) + (a - high) * transposed(layer, s, negative, a)
+def z_beta(layer: nn.Module, a: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, "Step"]:
+    """Eq. (5), on normalised pixels a and the normalised bounds l and h of 0 and 255. No bias enters: it cancels."""
+    positive, negative = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+    # a w - l w+ - h w- = (a - l) w+ + (a - h) w-: two convolutions in place of three, and no cancellation.
+    z = apply(layer, a - low, positive) + apply(layer, a - high, negative)
 
-        def reach(u: Tensor) -> Tensor:
-            # u is 1 on every pixel, so the numerator is z again: all that arrives here reaches the pixels.
-            return alive(z).to(z)
+    def relevance(r: Tensor) -> Tensor:
+        s = divide(r, z)
+        return (a - low) * transposed(layer, s, positive, a) + (a - high) * transposed(layer, s, negative, a)
 
-        return layer(a), Step(relevance, reach)
+    def reach(u: Tensor) -> Tensor:
+        # u is 1 on every pixel, so the numerator is z again: all that arrives here reaches the pixels.
+        return alive(z).to(z)
+
+    return layer(a), Step(relevance, reach)
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,6 @@ def transposed(layer: nn.Module, s: Tensor, weight: Tensor, a: Tensor) -> Tensor
     """The transpose of `apply`: from the layer's outputs back to the shape of its inputs `a`."""
     if isinstance(layer, nn.Linear):
         return s @ weight
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        raise TypeError(f"{layer}: only zero padding given as a number has a rule here")
     # Output rows that a stride leaves over at the far border, which the transposed convolution must put back.
     rest = [
         (size + 2 * pad - dil * (kernel - 1) - 1) % stride
@@ -210,36 +211,50 @@ def transposed(layer: nn.Module, s: Tensor, weight: Tensor, a: Tensor) -> Tensor
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, and 0 where the (nonnegative) denominator is 0: relevance with nowhere to go."""
+    """numerator / denominator, and 0 where the denominator is 0: relevance with nowhere to go."""
     some = alive(denominator)
     return torch.where(some, numerator / torch.where(some, denominator, 1), 0)
 
 
 def alive(denominator: Tensor) -> Tensor:
-    """Where a denominator is above 0. What is so small that its inverse square would overflow counts as 0."""
-    return denominator > torch.finfo(denominator.dtype).tiny ** 0.5
+    """Where a denominator is not 0. What is so small that its inverse square would overflow counts as 0."""
+    return denominator.abs() > torch.finfo(denominator.dtype).tiny ** 0.5
 
 
 def check_layers(layers: nn.Sequential) -> None:
     """Refuse layers without a rule, and a linear layer that z+ (eq. 4) could see negative inputs of."""
     known = ", ".join(kind.__name__ for kind in KNOWN)
     nonnegative, first = False, True
-    for name, layer in layers.named_children():
+    for name, layer in enumerate(layers):
         if not isinstance(layer, KNOWN):
             raise TypeError(f"layer {name} is a {type(layer).__name__}, which has no rule here; known are {known}")
         if isinstance(layer, LINEAR):
             if not (first or nonnegative):
                 raise TypeError(f"layer {name} ({layer}) sees no ReLU since the last one; eq. (4) needs inputs a >= 0")
+            if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+                raise TypeError(f"layer {name} ({layer}) pads in a way without a rule; give zero padding as a number")
             nonnegative, first = False, False
+        if isinstance(layer, POOLS) and first:
+            raise TypeError(f"layer {name} ({layer}) pools pixels; eq. (5) is for a first layer with weights")
         nonnegative = nonnegative or isinstance(layer, nn.ReLU)
 
 
 def check_pixels(pixels: Tensor) -> None:
     """Refuse what is not a batch of images (N, C, H, W) with values in [0, 255]."""
-    if pixels.ndim != 4:
+    if pixels.ndim != 4 or pixels.shape[1] != 3:
         raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give a batch (N, 3, H, W)")
     if not pixels.is_floating_point():
         raise ValueError(f"pixels are {pixels.dtype}; give floating-point pixels in [0, 255]")
     if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
         low, high = pixels.min().item(), pixels.max().item()
         raise ValueError(f"pixels lie in [{low:g}, {high:g}]; they must be finite and in [0, 255]")
+
+
+def check_labels(labels: Tensor, n_images: int, n_classes: int) -> None:
+    """Refuse labels that are not one class index in 0..M-1 for each image."""
+    if labels.shape != (n_images,) or labels.dtype != torch.int64:
+        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give int64 of shape ({n_images},)")
+    if n_images and not (labels.min() >= 0 and labels.max() < n_classes):
+        raise ValueError(
+            f"labels lie in {labels.min().item()}..{labels.max().item()}; the network has classes 0..{n_classes - 1}"
+        )

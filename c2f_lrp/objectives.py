@@ -7,7 +7,7 @@ F^{r_org} eqs. (8) and (9).
 import torch
 from torch import Tensor
 
-from c2f_lrp.lrp import LRP
+from c2f_lrp.lrp import LRP, check_labels
 
 
 def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,13 +25,19 @@ def lrp_loss(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, p: float = 1) -
     negative parts. At p = 1 this is sum(R_org) - sum(R_adv): for any R, ||R+||_1 - ||R-||_1 = sum(R). The totals
     then suffice, which one forward sweep gives; no heatmap is made.
     """
-    if not p >= 1:
-        raise ValueError(f"p is {p}; a norm needs p >= 1, such as 1, 2 or float('inf')")
+    check_norm(p)
     if p == 1:
         totals = lrp.totals(pixels)
+        for labels in (org, adv):
+            check_labels(labels, *totals.shape)
         return (totals.gather(1, org[:, None]) - totals.gather(1, adv[:, None])).squeeze(1)
     r_org, r_adv = lrp.relevances(pixels, [org, adv])
     return signed_norm(r_org, p) - signed_norm(r_adv, p)
+
+
+def check_norm(p: float) -> None:
+    if not p >= 1:
+        raise ValueError(f"p is {p}; a norm needs p >= 1, such as 1, 2 or float('inf')")
 
 
 def signed_norm(relevance: Tensor, p: float) -> Tensor:

@@ -55,6 +55,13 @@ def flat(image) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------- single steps, by the twin
 @pytest.mark.parametrize("attack_class", [LRPC, LRPF])
+def test_the_literal_reading_is_announced(attack_class):
+    with pytest.warns(UserWarning, match="as printed: both total relevances are 1"):
+        attack_class(init="one_hot", bias="ignore", p=1)
+
+
+@pytest.mark.filterwarnings("ignore:one_hot with ignored biases")
+@pytest.mark.parametrize("attack_class", [LRPC, LRPF])
 @pytest.mark.parametrize(("init", "bias", "p", "step_scale"), FIRST_STEPS)
 def test_first_step_of_algorithm_1(clf, images, attack_class, init, bias, p, step_scale):
     row, eps = 0, 5

@@ -43,7 +43,7 @@ class Attack(ABC):
     def __post_init__(self):
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; an attack needs at least 1")
-        if getattr(self, "eps", 1) <= 0:
+        if not getattr(self, "eps", 1) > 0:
             raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
 
     @abstractmethod

@@ -27,7 +27,7 @@ class DeepFool(Attack):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.overshoot < 0:
+        if not self.overshoot >= 0:
             raise ValueError(f"overshoot is {self.overshoot}; give 0 or more, such as 0.02")
         if self.candidates is not None and self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}; give at least 1, or None for all labels")
@@ -51,6 +51,10 @@ class DeepFool(Attack):
             columns = margins.sum(0)
             gradients = [torch.autograd.grad(column, attacked, retain_graph=True)[0] for column in columns]
         w = torch.stack(gradients, 1)
+        # A pixel at the end of its range cannot follow a step outwards. Left in w it would shorten the step of all the
+        # others, and the image would creep towards the boundary without crossing it. (The paper's images have no ends.)
+        at = attacked.detach()[:, None]
+        w = w.masked_fill(((at <= 0) & (w < 0)) | ((at >= 255) & (w > 0)), 0)
         norms = w.flatten(2).norm(dim=2)
         distances = margins.detach().abs() / norms.where(norms > 0, torch.finfo(norms.dtype).tiny)
         nearest = distances.argmin(1)

@@ -4,6 +4,7 @@ The paper prints neither lr nor K, nor how a step is scaled. `step="normalized"`
 image by its largest entry, so that lr is the largest change of a pixel in one step; `step="gradient"` is as printed.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import Attack, clip, input_gradient
 from c2f_lrp.lrp import BIASES, INITS, LRP
-from c2f_lrp.objectives import adversarial_labels, lrp_loss
+from c2f_lrp.objectives import adversarial_labels, check_norm, lrp_loss
 
 STEPS = ("normalized", "gradient")
 
@@ -40,6 +41,13 @@ class LRPAttack(Attack):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; give a step size above 0")
+        check_norm(self.p)
+        if (self.init, self.bias, self.p) == ("one_hot", "ignore", 1):
+            warnings.warn(
+                "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, the loss "
+                'is zero for every image and its gradient is rounding noise; choose bias="absorb" or init="logit"',
+                stacklevel=3,
+            )
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack."""

@@ -23,6 +23,11 @@ class PGD(Attack):
     step_size: float | None = None
     iterations: int = 40
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.step_size is not None and not self.step_size > 0:
+            raise ValueError(f"step_size is {self.step_size}; give a step in pixel units above 0, or None for eps / 4")
+
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         return (labels,)
 
