@@ -44,8 +44,9 @@ class LRPAttack(Attack):
         check_norm(self.p)
         if (self.init, self.bias, self.p) == ("one_hot", "ignore", 1):
             warnings.warn(
-                "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, the loss "
-                'is zero for every image and its gradient is rounding noise; choose bias="absorb" or init="logit"',
+                "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, so "
+                "the loss is zero for every image and its gradient is rounding noise; choose "
+                'bias="absorb" or init="logit"',
                 stacklevel=3,
             )
 
