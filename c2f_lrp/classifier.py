@@ -58,15 +58,28 @@ class SingleClass(nn.Module):
 
 
 def vgg16(
-    n_classes: int, *, width: int = 64, hidden: int = 4096, image_size: int = 224, batch_norm: bool = False
+    n_classes: int,
+    *,
+    width: int = 64,
+    hidden: int = 4096,
+    image_size: int = 224,
+    dropout: float = 0.5,
+    batch_norm: bool = False,
 ) -> Classifier:
     """VGG-16 with `width` channels in its first convolution (the paper: 64) and `hidden` units in its linear layers.
 
-    Five poolings leave image_size/32 squared positions, 7x7 in the paper and 2x2 at 64x64. Dropout as in the original.
+    Five poolings leave image_size/32 squared positions, 7x7 in the paper and 2x2 at 64x64.
     """
     if image_size % 32:
         raise ValueError(f"image_size is {image_size}; VGG-16's five poolings need a multiple of 32, such as 64 or 224")
-    settings = dict(n_classes=n_classes, width=width, hidden=hidden, image_size=image_size, batch_norm=batch_norm)
+    settings = dict(
+        n_classes=n_classes,
+        width=width,
+        hidden=hidden,
+        image_size=image_size,
+        dropout=dropout,
+        batch_norm=batch_norm,
+    )
     layers: list[nn.Module] = []
     channels = 3
     for multiple in VGG16:
@@ -84,7 +97,7 @@ def vgg16(
         # have no gradient and no relevance, and no attack could move them.
         if batch_norm:
             layers.append(nn.BatchNorm1d(hidden))
-        layers += [nn.ReLU(), nn.Dropout()]
+        layers += [nn.ReLU(), nn.Dropout(dropout)]
     layers.append(nn.Linear(hidden, n_classes))
     return Classifier(nn.Sequential(*layers), settings)
 

@@ -174,31 +174,46 @@ def commonest_pair(classifier: CoarseToFine, images: Images, coarse: str) -> tup
     return tuple(classifier.hierarchy.fine_names[label][index] for index in best)
 
 
-def choose_image(classifier: CoarseToFine, images: Images, level: str, org: str, adv: str) -> int:
-    """The row of the photograph that a figure shows, by a rule instead of by hand.
+def choose_image(
+    classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
+) -> int:
+    """The row of the image that a figure shows, by a rule instead of by hand.
 
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
-    the given level): one with a secondary object of that runner-up class if there is any, and of these the one that
-    the network scores highest. Raises ValueError where there is none.
+    the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
+    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. Raises
+    ValueError where no image has these labels.
     """
-    hierarchy = classifier.hierarchy
+    level = next(iter(attacks.values())).level
     coarse, fine = classifier.predict(images.pixels)
     right = ((coarse == images.coarse) & (fine == images.fine)).nonzero().squeeze(1)
-    found: list[tuple[bool, float, int]] = []
-    for row in right.tolist():
-        label = images.coarse[row].item()
-        network = classifier.coarse if level == "coarse" else classifier.fine[label]
-        names = hierarchy.coarse_names if level == "coarse" else hierarchy.fine_names[label]
+    candidates: list[tuple[bool, float, int]] = []
+    for label in images.coarse[right].unique().tolist():
+        network, names = level_of(classifier, level, label)
+        rows = right[images.coarse[right] == label]
         if org not in names or len(names) < 2:
             continue
-        scores = network(images.pixels[row : row + 1]).softmax(1)
-        best, second = (label.item() for label in adversarial_labels(scores))
-        if (names[best], names[second]) == (org, adv):
-            beside = images.secondary_coarse is not None and images.secondary_coarse[row].item() == second
-            found.append((level == "coarse" and beside, scores[0, best].item(), row))
-    if not found:
+        scores = torch.cat([network(batch).softmax(1) for batch in images.pixels[rows].split(256)])
+        best, second = adversarial_labels(scores)
+        for k in ((best == names.index(org)) & (second == names.index(adv))).nonzero().squeeze(1).tolist():
+            row = rows[k].item()
+            beside = level == "coarse" and images.secondary_coarse is not None
+            beside = beside and images.secondary_coarse[row].item() == names.index(adv)
+            candidates.append((beside, scores[k].max().item(), row))
+    if not candidates:
         raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
-    return max(found)[2]
+    rows = [row for _, _, row in sorted(candidates, reverse=True)[:tried]]
+    chosen = images[rows]
+    fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
+    return rows[torch.stack(fooled).sum(0).argmax().item()]  # the first of those with the most
+
+
+def level_of(classifier: CoarseToFine, level: str, coarse: int) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """The network that a level attacks for images of a coarse label, and its labels' names."""
+    hierarchy = classifier.hierarchy
+    if level == "coarse":
+        return classifier.coarse, hierarchy.coarse_names
+    return classifier.fine[coarse], hierarchy.fine_names[coarse]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +254,7 @@ def panels(
     levels = {attack.level for attack in attacks.values()}
     if len(levels) != 1:
         raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
-    network = classifier.coarse if levels == {"coarse"} else classifier.fine[coarse]
+    network, _ = level_of(classifier, *levels, coarse)
     batch, labels = pixels[None], (torch.tensor([coarse]), torch.tensor([fine]))
     org, adv = adversarial_labels(network(batch))
     lrp = LRP(network, init, bias)

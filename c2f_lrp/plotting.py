@@ -171,11 +171,10 @@ def before_after_figure(
     pixels: Tensor, perturbation: Tensor, before: list[Tensor], after: list[Tensor], org: str, adv: str
 ) -> Figure:
     """Image and both heatmaps before an attack, and below them the perturbation and heatmaps after; all (3, H, W)."""
-    figure, axes = plt.subplots(2, 3, figsize=(5.4, 3.8))
+    figure, axes = plt.subplots(2, 3, figsize=(5.4, 4.1), layout="constrained")
     show_image(axes[0, 0], pixels, "image")
     show_perturbation(axes[1, 0], perturbation, "perturbation")
     for row, (heatmaps, when) in zip(axes, ((before, "before"), (after, "after")), strict=True):
         for axis, heatmap, name in zip(row[1:], heatmaps, (org, adv), strict=True):
             show_relevance(axis, heatmap, title=f"{name}, {when}")
-    figure.tight_layout(pad=0.5)
     return figure

@@ -13,6 +13,7 @@ class Profile:
     image_size: int  # pixels a side
     width: int  # channels of VGG-16's first convolution, at both levels; the paper: 64
     hidden: int  # units of its two hidden linear layers; the paper: 4096
+    dropout: float  # after each of them while training; VGG-16: 0.5
     train_images: int | None  # how many to draw; None: all photographs of the training split
     validation_images: int | None
     coarse_epochs: int
@@ -38,6 +39,7 @@ PROFILES = {
             image_size=64,
             width=8,
             hidden=128,
+            dropout=0.5,
             train_images=24_000,
             validation_images=4_000,
             coarse_epochs=10,
@@ -49,12 +51,13 @@ PROFILES = {
             name="tiny-imagenet",
             manifest="tiny_imagenet_c2f.csv",
             image_size=64,
-            width=16,
-            hidden=256,
+            width=18,
+            hidden=128,
+            dropout=0.0,
             train_images=None,
             validation_images=None,
-            coarse_epochs=20,
-            fine_epochs=12,
+            coarse_epochs=18,
+            fine_epochs=8,
             table_images=200,
             needs_root=True,
         ),
@@ -64,6 +67,7 @@ PROFILES = {
             image_size=224,
             width=64,
             hidden=4096,
+            dropout=0.5,
             train_images=None,
             validation_images=None,
             coarse_epochs=10,

@@ -68,6 +68,7 @@ def train(
             width=profile.width,
             hidden=profile.hidden,
             image_size=profile.image_size,
+            dropout=profile.dropout,
         )
         data, labels = labelled(training, fine)
         state = path.with_suffix(".training")
