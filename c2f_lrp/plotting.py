@@ -73,7 +73,7 @@ def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8) -> Figure
 
 
 def attack_figure(
-    columns: list[Panel], org: str, adv: str, label_names: list[str], *, perturbed: bool = False
+    columns: list[Panel], org: str, adv: str, label_names: list[str], title: str = "", *, perturbed: bool = False
 ) -> Figure:
     """The layout of Figures 1 and 2: relevance of the label, relevance of the runner-up, image and perturbations.
 
@@ -82,7 +82,9 @@ def attack_figure(
     drawn on its own, its norm stands under it.
     """
     height = 4 if perturbed else 3
-    figure, axes = plt.subplots(height, len(columns), figsize=(1.9 * len(columns) + 0.5, 2.25 * height), squeeze=False)
+    size = (1.9 * len(columns) + 0.5, 2.25 * height + 0.3 * bool(title))
+    figure, axes = plt.subplots(height, len(columns), figsize=size, squeeze=False, layout="constrained")
+    figure.suptitle(title)
     for column, panel, name in zip(axes.T, columns, label_names, strict=True):
         show_relevance(column[0], panel.relevance_org, title=panel.title)
         show_relevance(column[1], panel.relevance_adv)
@@ -99,7 +101,6 @@ def attack_figure(
     labels = [f"relevance of\n{org}", f"relevance of\n{adv}", "image, then\nperturbation", "attacked\nimage"]
     for axis, label in zip(axes[:, 0], labels, strict=False):
         axis.set_ylabel(label)
-    figure.tight_layout(pad=0.5)
     return figure
 
 
