@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from c2f_lrp.datasets.scenes import SPLIT_SEEDS
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
@@ -46,11 +47,19 @@ def save_figure(figure: Figure, name: str, profile: str, parameters: dict, out: 
     return folder / f"{name}.png"
 
 
-def save_table(table: pd.DataFrame, name: str, profile: str, parameters: dict, out: str | Path | None = None) -> Path:
-    """Write NAME.csv, NAME.md and NAME.json; returns the csv's path."""
+def save_table(
+    table: pd.DataFrame,
+    name: str,
+    profile: str,
+    parameters: dict,
+    out: str | Path | None = None,
+    *,
+    display: pd.DataFrame | None = None,
+) -> Path:
+    """Write NAME.csv, NAME.md and NAME.json; returns the csv's path. The md shows `display`, where that is given."""
     folder = output_folder(profile, out)
     table.to_csv(folder / f"{name}.csv", float_format="%.6g", lineterminator="\n")
-    (folder / f"{name}.md").write_text(table.to_markdown(floatfmt=".4g") + "\n")
+    (folder / f"{name}.md").write_text((table if display is None else display).to_markdown(floatfmt=".4g") + "\n")
     write_sidecar(folder, name, ("csv", "md"), profile, parameters)
     return folder / f"{name}.csv"
 
@@ -58,12 +67,14 @@ def save_table(table: pd.DataFrame, name: str, profile: str, parameters: dict, o
 def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: str, parameters: dict) -> None:
     """NAME.json beside what it describes."""
     settings = get_profile(profile)
-    weights = {row["network"]: row["sha256"] for row in read_checkpoints(checkpoints_table(settings), profile)}
+    rows = read_checkpoints(checkpoints_table(settings), profile)
     content = dict(
         files={f"{name}.{end}": sha256(folder / f"{name}.{end}") for end in endings},
         profile=profile,
         parameters={key: value if isinstance(value, int | float) else str(value) for key, value in parameters.items()},
-        checkpoints=weights,
+        # Attacks draw nothing at random: training and the scenes do.
+        seeds={"training": sorted({int(row["seed"]) for row in rows}), "scenes": SPLIT_SEEDS},
+        checkpoints={row["network"]: row["sha256"] for row in rows},
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         git=git_revision(),
         device="cpu",

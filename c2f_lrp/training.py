@@ -1,9 +1,9 @@
 """Training of one coarse and M fine networks from a seed, resumable after every epoch.
 
 The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
-(Smith and Topin 2019), label smoothing, random flips, affine warps and lighting. The coarse network learns first; each
-fine network starts from its features, so that a few hundred images of one coarse class suffice. Batch normalisation and
-dropout are used while training; the batch normalisation is folded away before the weights are written.
+(Smith and Topin 2019), label smoothing for photographs, random flips, affine warps and lighting. The coarse network
+learns first; each fine network starts from its features, so that a few hundred images of one coarse class suffice.
+Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
 """
 
 import csv
@@ -31,7 +31,6 @@ BATCH = 128
 MAX_LEARNING_RATE = {"coarse": 0.05, "fine": 0.02}
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
-LABEL_SMOOTHING = 0.1
 
 CHECKPOINT_COLUMNS = (
     "profile,network,file,sha256,classes,accuracy,validation_images,training_images,epochs,seed,seconds,command,versions"
@@ -73,6 +72,7 @@ def train(
         data, labels = labelled(training, fine)
         state = path.with_suffix(".training")
         run = dict(settings, epochs=epochs, seed=seed, images=len(data), fine=fine)
+        run["label_smoothing"] = profile.label_smoothing
         run["features_of"] = None if fine is None else rows[0]["sha256"]  # the coarse network comes first
         network = finished(path, state, run)
         if network is None:
@@ -160,7 +160,8 @@ def fit(
             batch = order[step * BATCH : (step + 1) * BATCH]
             inputs = augment(pixels[batch].to(device))
             with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
-                loss = F.cross_entropy(network(inputs), labels[batch].to(device), label_smoothing=LABEL_SMOOTHING)
+                logits = network(inputs)
+                loss = F.cross_entropy(logits, labels[batch].to(device), label_smoothing=run["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

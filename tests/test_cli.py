@@ -121,5 +121,6 @@ def test_sidecars_hold_what_made_a_figure(tmp_path):
         sidecar = json.loads((folder / f"{name}.json").read_text())
         assert sidecar["files"] == {f"{name}.{e}": provenance.sha256(folder / f"{name}.{e}") for e in endings}
         assert sidecar["versions"]["torch"] and len(sidecar["checkpoints"]) == 9
+        assert sidecar["seeds"]["training"] == [0]
     assert json.loads((folder / "figure_9.json").read_text())["parameters"] == {"eps": 3, "init": "logit"}
     assert pd.read_csv(folder / "table_9.csv", index_col=0).loc["row", "a"] == 1.25

@@ -267,13 +267,13 @@ def _light(rng, picture):
 
 # Training scenes and held-out ones come from different seeds, so no scene is in two splits; evaluation is the
 # validation part, as in the paper.
-_SPLIT_SEEDS = {"train": 1, "validation": 2, "evaluation": 2}
+SPLIT_SEEDS = {"train": 1, "validation": 2, "evaluation": 2}
 
 
 def read(split: str, count: int) -> Images:
     """The first `count` scenes of a split, with both masks, pixels uint8; drawn on all cores when there are many."""
     check_split(split)
-    draw = partial(draw_scene, _SPLIT_SEEDS[split])
+    draw = partial(draw_scene, SPLIT_SEEDS[split])
     progress = tqdm(total=count, desc=f"drawing {split} scenes", leave=False, disable=count < 1000)
     with ProcessPoolExecutor() if count >= 4000 else nullcontext() as pool:
         drawn = []
@@ -285,7 +285,7 @@ def read(split: str, count: int) -> Images:
         [scene.coarse for scene in drawn],
         [scene.fine for scene in drawn],
         [scene.object_mask for scene in drawn],
-        [f"scene {_SPLIT_SEEDS[split]}/{index}" for index in range(count)],
+        [f"scene {SPLIT_SEEDS[split]}/{index}" for index in range(count)],
         [scene.secondary_mask for scene in drawn],
         [scene.secondary_coarse for scene in drawn],
     )
