@@ -44,14 +44,16 @@ def load_images(profile: str, split: str = "evaluation", limit: int | None = Non
     return images.with_pixels(images.pixels.float())
 
 
-def read_images(profile: str, split: str, limit: int | None = None, root: Path | None = None) -> Images:
-    """The same with uint8 pixels, a quarter of the memory: for training."""
+def read_images(
+    profile: str, split: str, limit: int | None = None, root: Path | None = None, processes: int = 1
+) -> Images:
+    """The same with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
     settings = get_profile(profile)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
     if profile == "scenes":
         counts = {"train": settings.train_images}
-        return scenes.read(split, limit or counts.get(split, settings.validation_images))
+        return scenes.read(split, limit or counts.get(split, settings.validation_images), processes)
     if profile == "tiny-imagenet":
         return tiny_imagenet.read(root, settings.hierarchy(), split, limit)
     return imagenet.read(root, settings.hierarchy(), split, settings.image_size, limit)

@@ -1,7 +1,7 @@
 """Equations (1) and (2): one coarse network, one fine network per coarse class, and the routing between them.
 
 VGG-16's layout is Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
-(ICLR 2015), configuration D. Batch normalisation is used while training only and folded into the convolutions
+(ICLR 2015), configuration D. Batch normalisation is used while training only and folded into the other layers
 afterwards, so that what is attacked and explained is the plain VGG-16 of the paper.
 """
 

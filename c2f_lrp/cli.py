@@ -1,6 +1,7 @@
 """The command c2f-lrp: reproduce, train, attack, data check."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"c2f-lrp {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nc2f-lrp {options.command}: interrupted; run it again with --resume to go on", file=sys.stderr)
+        again = {"reproduce": "run it again with --resume to go on", "train": "run it again to go on"}
+        print(f"\nc2f-lrp {options.command}: interrupted; {again.get(options.command, '')}", file=sys.stderr)
         return 130
 
 
@@ -61,7 +63,12 @@ def parser() -> argparse.ArgumentParser:
 def reproduce(options: argparse.Namespace) -> int:
     from c2f_lrp.reproduce import run_notebooks
 
-    parameters = {name: yaml.safe_load(value) for name, value in options.parameter}
+    parameters = {}
+    for name, value in options.parameter:
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"parameter {name}: {value!r} is not YAML, such as 3, word or '[10, 20]'") from error
     return run_notebooks(
         options.profile,
         only=options.only,
@@ -73,11 +80,18 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
+    import torch
+
     from c2f_lrp import get_profile, read_images
     from c2f_lrp.training import train as train_networks
 
+    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"device {options.device!r} cannot be used here; choose cpu, or cuda where there is a GPU")
     profile = get_profile(options.profile)
-    images = [read_images(profile.name, split, root=options.root) for split in ("train", "validation")]
+    processes = os.cpu_count() or 1
+    images = [
+        read_images(profile.name, split, root=options.root, processes=processes) for split in ("train", "validation")
+    ]
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
     rows = train_networks(
         profile, *images, out=options.out, seed=options.seed, command=command, device=options.device

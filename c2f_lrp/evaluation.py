@@ -48,12 +48,15 @@ def evaluate(
         raise ValueError("no attacks were given to evaluate")
     identity = content_hash(classifier.state_dict().values())
     shards = [
-        (name, attack, images[start : start + SHARD_SIZE])
+        (name, attack, chosen[start : start + SHARD_SIZE])
         for name, attack in attacks.items()
-        for start in range(0, len(images), SHARD_SIZE)
+        for chosen in [attackable(classifier, images, attack.level)]
+        for start in range(0, len(chosen), SHARD_SIZE)
     ]
+    if not shards:
+        raise ValueError(f"none of the {len(images)} images is of a coarse class with several fine ones")
     tables = []
-    progress = tqdm(total=len(shards) and len(attacks) * len(images), unit="image", desc="attacking")
+    progress = tqdm(total=sum(len(shard) for _, _, shard in shards), unit="image", desc="attacking")
     for name, attack, shard in shards:
         progress.set_postfix_str(name)
         path = None if store is None else Path(store) / f"{shard_key(identity, attack, shard)}.parquet"
@@ -68,11 +71,13 @@ def evaluate(
     return pd.concat(tables, ignore_index=True)
 
 
+def attackable(classifier: CoarseToFine, images: Images, level: str) -> Images:
+    """The images whose label at this level can change: at the fine level not those of a class with one fine class."""
+    return images if level == "coarse" else images[torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1]
+
+
 def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.DataFrame:
     """The rows of one attack on a few images."""
-    if attack.level == "fine":
-        sizes = torch.tensor(classifier.hierarchy.n_fine)
-        images = images[sizes[images.coarse] > 1]
     coarse_before, fine_before = classifier.predict(images.pixels)
     coarse_right, fine_right = coarse_before == images.coarse, fine_before == images.fine
     if attack.level == "coarse":
@@ -157,21 +162,23 @@ def read_shard(path: Path) -> pd.DataFrame | None:
         return None
 
 
-def commonest_pair(classifier: CoarseToFine, images: Images, coarse: str) -> tuple[str, str]:
-    """The commonest (label, runner-up) of eq. (8) among the rightly classified images of a coarse class, as names."""
+def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: str) -> Counter:
+    """How often each (label, runner-up) of eq. (6) or (8) occurs among a coarse class's images, as names.
+
+    Only images that both levels classify correctly count. Raises ValueError where there is none.
+    """
+    if coarse not in classifier.hierarchy.coarse_names:
+        raise ValueError(f"{coarse!r} is no coarse class; choose one of {', '.join(classifier.hierarchy.coarse_names)}")
     label = classifier.hierarchy.coarse_names.index(coarse)
-    rows = images[images.coarse == label]
-    if not len(rows):
-        raise ValueError(f"none of {len(images)} images is a {coarse}; try more images")
-    logits = classifier.fine[label](rows.pixels)
-    org, adv = adversarial_labels(logits)
-    right = (org == rows.fine) & (classifier.predict(rows.pixels)[0] == label)
-    pairs = Counter(zip(org[right].tolist(), adv[right].tolist(), strict=True))
-    if not pairs:
-        raise ValueError(f"none of {len(rows)} images of {coarse} is classified correctly; try more images")
-    # Ties go to the pair that comes first in the hierarchy, so that the choice does not hang on the images' order.
-    best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-    return tuple(classifier.hierarchy.fine_names[label][index] for index in best)
+    chosen = images[images.coarse == label]
+    if len(chosen):
+        predicted = classifier.predict(chosen.pixels)
+        chosen = chosen[(predicted[0] == label) & (predicted[1] == chosen.fine)]
+    if not len(chosen):
+        raise ValueError(f"none of {len(images)} images is a rightly classified {coarse}; try more images")
+    network, names = level_of(classifier, level, label)
+    labels = adversarial_labels(torch.cat([network(batch) for batch in chosen.pixels.split(256)]))
+    return Counter((names[org], names[adv]) for org, adv in zip(*(entry.tolist() for entry in labels), strict=True))
 
 
 def choose_image(
@@ -191,7 +198,7 @@ def choose_image(
     for label in images.coarse[right].unique().tolist():
         network, names = level_of(classifier, level, label)
         rows = right[images.coarse[right] == label]
-        if org not in names or len(names) < 2:
+        if org not in names or adv not in names:
             continue
         scores = torch.cat([network(batch).softmax(1) for batch in images.pixels[rows].split(256)])
         best, second = adversarial_labels(scores)

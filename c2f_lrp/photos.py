@@ -9,15 +9,15 @@ from c2f_lrp import attacks, plotting
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets.imagenet import fit, open_photo
 from c2f_lrp.evaluation import panels
+from c2f_lrp.tables import PAPER_EPS
 
 NAMES = {name.lower(): name for name in ("LRPC", "LRPF", "PGDC", "PGDF", "DFC", "DFF")}
-PAPER_EPS = (10, 20, 40)
 
 
 def settings_of(attack: str, eps: list[float] | None) -> dict[str, attacks.Attack]:
     """The columns after "before": DeepFool of the level, as in Figure 1, then the attack at each bound."""
     if attack.lower() not in NAMES:
-        raise ValueError(f"attack {attack!r} is unknown; choose one of {', '.join(NAMES)}")
+        raise ValueError(f"attack {attack!r} is unknown; choose one of {', '.join(NAMES.values())}")
     chosen = getattr(attacks, NAMES[attack.lower()])
     deepfool = attacks.DFC if chosen.level == "coarse" else attacks.DFF
     columns = {deepfool.__name__: deepfool()}
@@ -32,18 +32,22 @@ def settings_of(attack: str, eps: list[float] | None) -> dict[str, attacks.Attac
 def attack_photo(
     classifier: CoarseToFine, photo: Path, size: int, attack: str, eps: list[float] | None, out: Path
 ) -> str:
-    """Draw OUT/<photo>_<attack>.png for a photograph scaled to size x size; returns a line on what happened."""
+    """Draw OUT/<photo.jpg>_<attack>.png for a photograph scaled to size x size; returns a line on what happened."""
     columns = settings_of(attack, eps)
     pixels = torch.from_numpy(fit(open_photo(photo), size).copy()).permute(2, 0, 1).float()
     coarse, fine = (label.item() for label in classifier.predict(pixels[None]))
+    level = next(iter(columns.values())).level
+    if level == "fine" and classifier.hierarchy.n_fine[coarse] < 2:
+        name = classifier.hierarchy.coarse_names[coarse]
+        return f"{photo}: {name}, which has a single fine class here, so there is no fine label to attack; skipped"
     drawn, org, adv = panels(classifier, pixels, coarse, fine, columns)
     names = classifier.hierarchy.coarse_names
-    level_names = names if next(iter(columns.values())).level == "coarse" else classifier.hierarchy.fine_names[coarse]
+    level_names = names if level == "coarse" else classifier.hierarchy.fine_names[coarse]
     labels = classifier.hierarchy.describe([panel.coarse for panel in drawn], [panel.fine for panel in drawn])
     plotting.use_style()
     figure = plotting.attack_figure(drawn, level_names[org], level_names[adv], labels)
     Path(out).mkdir(parents=True, exist_ok=True)
-    path = Path(out) / f"{Path(photo).stem}_{attack.lower()}.png"
+    path = Path(out) / f"{Path(photo).name}_{attack.lower()}.png"  # with its ending: x.jpg is not x.png
     figure.savefig(path, dpi=150)
     plt.close(figure)
     after = "; ".join(f"{panel.title}: {label}" for panel, label in zip(drawn[1:], labels[1:], strict=True))

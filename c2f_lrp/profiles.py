@@ -1,4 +1,4 @@
-"""The profiles: which images, which networks, how much of them. Every value can be overridden by a parameter."""
+"""The profiles: which images, which networks, how much of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,15 @@ class Profile:
     validation_images: int | None
     coarse_epochs: int
     fine_epochs: int
+    finish_epochs: int  # then so many without warps, see training.py
     table_images: int  # images tried in the tables; the paper: 1000
     needs_root: bool  # photographs lie in a folder that the user names
 
     def hierarchy(self) -> Hierarchy:
-        return Hierarchy.from_csv(manifest_path(self.manifest))
+        known = None
+        if self.name == "tiny-imagenet":  # a part of the paper's 393 classes
+            known = Hierarchy.from_csv(manifest_path("imagenet_c2f_393.csv")).index_by_id()
+        return Hierarchy.from_csv(manifest_path(self.manifest), known)
 
     @property
     def weights(self) -> Path:
@@ -48,6 +52,7 @@ PROFILES = {
             validation_images=4_000,
             coarse_epochs=10,
             fine_epochs=10,
+            finish_epochs=0,
             table_images=200,
             needs_root=False,
         ),
@@ -62,7 +67,8 @@ PROFILES = {
             train_images=None,
             validation_images=None,
             coarse_epochs=20,
-            fine_epochs=8,
+            fine_epochs=5,
+            finish_epochs=3,
             table_images=200,
             needs_root=True,
         ),
@@ -78,6 +84,7 @@ PROFILES = {
             validation_images=None,
             coarse_epochs=10,
             fine_epochs=10,
+            finish_epochs=3,
             table_images=1000,
             needs_root=True,
         ),

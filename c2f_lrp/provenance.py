@@ -59,9 +59,21 @@ def save_table(
     """Write NAME.csv, NAME.md and NAME.json; returns the csv's path. The md shows `display`, where that is given."""
     folder = output_folder(profile, out)
     table.to_csv(folder / f"{name}.csv", float_format="%.6g", lineterminator="\n")
-    (folder / f"{name}.md").write_text((table if display is None else display).to_markdown(floatfmt=".4g") + "\n")
+    (folder / f"{name}.md").write_text(markdown(table if display is None else display), encoding="utf-8")
     write_sidecar(folder, name, ("csv", "md"), profile, parameters)
     return folder / f"{name}.csv"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table: truth as yes and no, bars inside cells escaped."""
+
+    def plain(cell):
+        if isinstance(cell, bool):
+            return "yes" if cell else "no"
+        return cell.replace("|", "\\|") if isinstance(cell, str) else cell
+
+    words = table.reset_index().map(plain)
+    return words.to_markdown(index=False, floatfmt=".4g") + "\n"
 
 
 def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: str, parameters: dict) -> None:
@@ -71,9 +83,10 @@ def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: st
     content = dict(
         files={f"{name}.{end}": sha256(folder / f"{name}.{end}") for end in endings},
         profile=profile,
-        parameters={key: value if isinstance(value, int | float) else str(value) for key, value in parameters.items()},
+        parameters=parameters,
         # Attacks draw nothing at random: training and the scenes do.
-        seeds={"training": sorted({int(row["seed"]) for row in rows}), "scenes": SPLIT_SEEDS},
+        seeds={"training": sorted({int(row["seed"]) for row in rows})}
+        | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {}),
         checkpoints={row["network"]: row["sha256"] for row in rows},
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         git=git_revision(),
@@ -90,6 +103,9 @@ def sha256(path: Path) -> str:
 
 def git_revision() -> dict:
     """The commit that made it and whether the tree had changes; None where there is no working copy."""
+
+    if not (REPOSITORY / "pyproject.toml").is_file():  # installed: a repository around it is somebody else's
+        return {"commit": None, "changed": None}
 
     def git(*arguments: str) -> str | None:
         try:

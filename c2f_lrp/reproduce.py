@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
@@ -39,15 +40,15 @@ def run_notebooks(
     unknown = [name for name in given if name not in allowed]
     if unknown:
         raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {', '.join(allowed)}")
+    folder = output_folder(profile, out).resolve()
     given |= dict(
         profile=profile,
         root=str(Path(root).resolve()) if root else None,
-        out=str(Path(out).resolve()) if out else None,
+        out=str(folder.parent),
         resume=resume,
     )
     executed = runs_folder(profile) / "notebooks"
     executed.mkdir(parents=True, exist_ok=True)
-    folder = output_folder(profile, given["out"])
     started = time.time()
     progress = tqdm(chosen, unit="notebook")
     for path in progress:
@@ -57,17 +58,21 @@ def run_notebooks(
                 path,
                 executed / path.name,
                 {name: value for name, value in given.items() if name in known[path]},
-                cwd=str(path.parent),
                 kernel_name="python3",
                 progress_bar={"leave": False},
             )
         except PapermillExecutionError as error:
             progress.close()
             print(
-                f"\n{path.name} failed in cell {error.cell_index} ({error.ename}: {error.evalue}).\n"
+                f"\n{path.name} failed in cell [{error.exec_count}], {error.source.strip().splitlines()[0]!r} "
+                f"({error.ename}: {error.evalue}).\n"
                 f"The notebook with the traceback: {executed / path.name}",
                 file=sys.stderr,
             )
+            return 1
+        except DeadKernelError:
+            progress.close()
+            print(f"\n{path.name}: its kernel died, perhaps for want of memory; try fewer images", file=sys.stderr)
             return 1
     written = sorted(path for path in folder.iterdir() if path.stat().st_mtime >= started - 1)
     print(f"\n{len(chosen)} notebooks ran in {time.time() - started:.0f} s; executed copies are in {executed}")

@@ -10,6 +10,7 @@ READINGS = {
     "one-hot start, bias absorbs": dict(init="one_hot", bias="absorb"),
     "logit start, bias ignored": dict(init="logit", bias="ignore"),
 }
+PAPER_EPS = (10, 20, 40)
 MEASURES = ("rho_2", "rho_1", "rho_inf", "fooling_percent")
 COLUMNS = ["attack", "reading", "eps"]
 
@@ -81,9 +82,11 @@ def claims(comparison: pd.DataFrame) -> pd.DataFrame:
     """What the shape of the table says, in the paper and in each of our readings: True, False per claim."""
     ours, deepfool, pgd = dict.fromkeys(comparison.index.get_level_values("attack"))
     values = comparison.reset_index()
+    values["bound"] = pd.to_numeric(values.eps)
+    values = values.sort_values("bound", kind="stable")
 
     def judge(column: str, reading: str) -> dict[str, bool]:
-        lrp = values[(values.attack == ours) & (values.reading == reading)]
+        lrp = values[(values.attack == ours) & (values.reading == reading) & values[column].notna()]
         rho_2, rho_1, rho_inf, fooling = (lrp[lrp.measure == m][column].tolist() for m in MEASURES)
         df = values[values.attack == deepfool].set_index("measure")[column]
         other = values[values.attack == pgd].set_index("measure")[column]
@@ -95,6 +98,8 @@ def claims(comparison: pd.DataFrame) -> pd.DataFrame:
             f"{ours} at the smallest eps has no more rho_1 than {pgd} (factor 1.1)": rho_1[0] <= 1.1 * other["rho_1"],
         }
 
-    readings = [reading for reading in dict.fromkeys(values.reading) if reading]
-    table = {"paper": judge("paper", readings[0])} | {reading: judge("ours", reading) for reading in readings}
+    readings = [reading for reading in dict.fromkeys(comparison.index.get_level_values("reading")) if reading]
+    table = {reading: judge("ours", reading) for reading in readings}
+    if set(PAPER_EPS) <= set(values.bound):  # the paper can only be judged on its own bounds
+        table = {"paper": judge("paper", readings[0])} | table
     return pd.DataFrame(table).rename_axis("claim")

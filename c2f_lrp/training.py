@@ -1,9 +1,11 @@
 """Training of one coarse and M fine networks from a seed, resumable after every epoch.
 
 The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
-(Smith and Topin 2019), label smoothing for photographs, random flips, affine warps and lighting. The coarse network
+(Smith and Topin 2019), label smoothing in one profile, random flips, affine warps and lighting. The coarse network
 learns first; each fine network starts from its features, so that a few hundred images of one coarse class suffice.
 Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
+Photographs get a few last epochs without warps and lighting, at a small learning rate: the network then sees objects at
+the size they have when it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
 """
 
 import csv
@@ -29,6 +31,7 @@ from c2f_lrp.profiles import Profile
 
 BATCH = 128
 MAX_LEARNING_RATE = {"coarse": 0.05, "fine": 0.02}
+FINISH_LEARNING_RATE = 0.005
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 
@@ -70,9 +73,12 @@ def train(
             dropout=profile.dropout,
         )
         data, labels = labelled(training, fine)
+        for split, count in (("training", len(data)), ("validation", len(labelled(validation, fine)[0]))):
+            if not count:
+                raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
         state = path.with_suffix(".training")
         run = dict(settings, epochs=epochs, seed=seed, images=len(data), fine=fine)
-        run["label_smoothing"] = profile.label_smoothing
+        run |= dict(label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
         run["features_of"] = None if fine is None else rows[0]["sha256"]  # the coarse network comes first
         network = finished(path, state, run)
         if network is None:
@@ -95,11 +101,12 @@ def train(
                 accuracy=f"{score:.4f}",
                 validation_images=len(labelled(validation, fine)[0]),
                 training_images=len(data),
-                epochs=epochs,
+                epochs=last_epoch(run),
                 seed=seed,
                 seconds=round(read_state(state)["seconds"]),
                 command=command,
-                versions=f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}",
+                versions=f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}"
+                + (", bfloat16" if fast_bfloat16(device) else ""),
             )
         )
         write_checkpoints(table, profile.name, rows)
@@ -119,7 +126,11 @@ def finished(path: Path, state: Path, run: dict) -> Classifier | None:
     if not (path.is_file() and state.is_file()):
         return None
     done = read_state(state)
-    return load_network(path) if done["run"] == run and done["epoch"] == run["epochs"] else None
+    return load_network(path) if done["run"] == run and done["epoch"] == last_epoch(run) else None
+
+
+def last_epoch(run: dict) -> int:
+    return run["epochs"] + run["finish_epochs"]
 
 
 def fit(
@@ -150,22 +161,27 @@ def fit(
     schedule = OneCycleLR(optimizer, rate, total_steps=epochs * steps + 1)
     first, seconds = resume(state, run, network, optimizer, schedule)
     started = time.monotonic() - seconds
-    progress = tqdm(total=epochs, initial=first, desc=state.stem, unit="epoch", leave=False)
-    for epoch in range(first, epochs):
+    progress = tqdm(total=last_epoch(run), initial=first, desc=state.stem, unit="epoch", leave=False)
+    for epoch in range(first, last_epoch(run)):
+        finishing = epoch >= epochs
+        if finishing:
+            left = (last_epoch(run) - epoch) / run["finish_epochs"]
+            optimizer.param_groups[0]["lr"] = FINISH_LEARNING_RATE * left
         # Seeded by the epoch, so that a resumed run draws what an uninterrupted one draws.
         torch.manual_seed(seed * 1000 + epoch)
         network.train()
         order = torch.randperm(len(pixels))
         for step in range(steps):
             batch = order[step * BATCH : (step + 1) * BATCH]
-            inputs = augment(pixels[batch].to(device))
+            inputs = mirror(pixels[batch].to(device)) if finishing else augment(pixels[batch].to(device))
             with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
                 logits = network(inputs)
                 loss = F.cross_entropy(logits, labels[batch].to(device), label_smoothing=run["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            if not finishing:
+                schedule.step()
         save_state(state, dict(run=run, epoch=epoch + 1, seconds=time.monotonic() - started), network, optimizer)
         progress.set_postfix(loss=f"{loss.item():.3f}")
         progress.update()
@@ -174,7 +190,13 @@ def fit(
 
 def fast_bfloat16(device: str) -> bool:
     """Whether half-width arithmetic is faster than single precision: any recent GPU, CPUs with matrix units (AMX)."""
-    return device != "cpu" or torch.cpu._is_amx_tile_supported()
+    return device != "cpu" or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+
+
+def mirror(pixels: Tensor) -> Tensor:
+    """Randomly mirrored copies: uint8 (N, 3, H, W) -> float32 in [0, 255]."""
+    flip = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5
+    return torch.where(flip, pixels.flip(3), pixels).float()
 
 
 def augment(pixels: Tensor) -> Tensor:
@@ -246,7 +268,7 @@ def resume(
     with warnings.catch_warnings():
         # The scheduler warns that the optimizer has not stepped; it has, in the run that was interrupted.
         warnings.simplefilter("ignore", UserWarning)
-        for _ in range(state["epoch"] * max(1, run["images"] // BATCH)):
+        for _ in range(min(state["epoch"], run["epochs"]) * max(1, run["images"] // BATCH)):
             schedule.step()
     return state["epoch"], state["seconds"]
 

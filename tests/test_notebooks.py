@@ -1,9 +1,11 @@
 """What nbval and papermill leave unchecked: marked cells, stored outputs, `parameters` cells, the tables' numbers."""
 
+import ast
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -31,6 +33,19 @@ def test_one_parameters_cell_with_the_embedded_profile(notebook):
     assert len(tagged) == 1
     assert 'profile = "scenes"' in tagged[0].source
     assert not any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
+
+
+def test_every_parameter_can_be_given(request, notebook):
+    """papermill does not see `a, b = 1, 2`, so c2f-lrp reproduce -p would refuse these names."""
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    assigned = {
+        name.id
+        for statement in ast.parse(cell.source).body
+        for target in statement.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    }
+    assert assigned == set(papermill.inspect_notebook(request.node.callspec.params["notebook"]))
 
 
 def test_marked_cells_exist_and_have_stored_output(notebook):

@@ -20,7 +20,7 @@ class AttackResult:
 
     perturbation  (N, 3, H, W), in pixel units: the attacked images are pixels + perturbation, in [0, 255]
     fooled        bool (N,): the label of the attack's level changed, and at the fine level the coarse one did not
-    iterations    int64 (N,): steps taken until the image left the loop; 0 where it was misclassified beforehand
+    iterations    int64 (N,): steps taken until the image left the loop; 0 where it counted as fooled beforehand
     """
 
     perturbation: Tensor
@@ -68,9 +68,10 @@ class Attack(ABC):
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
 
-        An image leaves as soon as it is fooled, so one that is misclassified beforehand leaves at once with no
-        perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At the fine
-        level each image is attacked on the fine network of its own coarse label, in batches of `batch_size`.
+        An image leaves as soon as it is fooled, so one whose label at this level is wrong beforehand leaves at once
+        with no perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At
+        the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
+        own coarse label. Images are attacked in batches of `batch_size`.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.

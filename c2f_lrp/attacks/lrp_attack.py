@@ -1,7 +1,7 @@
 """Algorithm 1: LRPC and LRPF, gradient descent on the relevance losses of eqs. (7) and (9).
 
-The paper prints neither lr nor K, nor how a step is scaled. `step="normalized"` (ours) divides the gradient of each
-image by its largest entry, so that lr is the largest change of a pixel in one step; `step="gradient"` is as printed.
+The paper prints neither lr nor K, nor how a step is scaled. `step_scale="normalized"` (ours) divides the gradient of
+each image by its largest entry, so that lr is the largest change of a pixel in one step; "gradient" is as printed.
 """
 
 import warnings
@@ -22,7 +22,7 @@ class LRPAttack(Attack):
     """Algorithm 1 at either level.
 
     eps: bound of the perturbation in pixel units (the paper: 10, 20, 40). init, bias: the reading of eqs. (3)-(4), see
-    c2f_lrp.lrp. p: the norm in eqs. (7) and (9). lr: step size, in pixel units when step is "normalized".
+    c2f_lrp.lrp. p: the norm in eqs. (7) and (9). lr: step size, in pixel units when step_scale is "normalized".
     iterations: K.
     """
 

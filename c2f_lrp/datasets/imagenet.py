@@ -7,7 +7,7 @@ to a shorter side of 256/224 of the network's size and their centre is taken, th
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Images, stack
@@ -29,7 +29,8 @@ def read(root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: 
     wnids = [wnid for ids in hierarchy.ids for wnid in ids if (train / wnid).is_dir()]
     if not wnids:
         raise FileNotFoundError(f"{train} has no class folder such as {hierarchy.ids[0][0]}; --root must hold train/")
-    paths = {path.name: path for wnid in wnids for path in (train / wnid).iterdir() if path.suffix.lower() in ENDINGS}
+    files = [path for wnid in wnids for path in (train / wnid).iterdir() if path.suffix.lower() in ENDINGS]
+    paths = {f"{path.parent.name}/{path.name}": path for path in files}
     rows: list[tuple] = []
     for name in tqdm(select(list(paths), split), desc=f"reading {split} photographs", leave=False):
         if limit is not None and len(rows) == limit:
@@ -45,14 +46,15 @@ def read(root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: 
 
 
 def open_photo(path: Path) -> Image.Image:
-    """A decoded image file, or an error that names it."""
+    """A decoded image file, turned upright as its EXIF data says, or an error that names it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no photograph {path}")
     try:
         image = Image.open(path)
         image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        image = ImageOps.exif_transpose(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
     return image
 

@@ -270,12 +270,12 @@ def _light(rng, picture):
 SPLIT_SEEDS = {"train": 1, "validation": 2, "evaluation": 2}
 
 
-def read(split: str, count: int) -> Images:
-    """The first `count` scenes of a split, with both masks, pixels uint8; drawn on all cores when there are many."""
+def read(split: str, count: int, processes: int = 1) -> Images:
+    """The first `count` scenes of a split, with both masks, pixels uint8."""
     check_split(split)
     draw = partial(draw_scene, SPLIT_SEEDS[split])
     progress = tqdm(total=count, desc=f"drawing {split} scenes", leave=False, disable=count < 1000)
-    with ProcessPoolExecutor() if count >= 4000 else nullcontext() as pool:
+    with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
         drawn = []
         for scene in pool.map(draw, range(count), chunksize=500) if pool else map(draw, range(count)):
             drawn.append(scene)
