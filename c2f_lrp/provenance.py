@@ -72,7 +72,8 @@ def markdown(table: pd.DataFrame) -> str:
             return "yes" if cell else "no"
         return cell.replace("|", "\\|") if isinstance(cell, str) else cell
 
-    words = table.reset_index().map(plain)
+    words = table.rename_axis(" " if table.index.name is None and table.index.nlevels == 1 else table.index.names)
+    words = words.reset_index().map(plain)
     return words.to_markdown(index=False, floatfmt=".4g") + "\n"
 
 
