@@ -86,16 +86,17 @@ def attack_figure(
     figure, axes = plt.subplots(height, len(columns), figsize=size, squeeze=False, layout="constrained")
     figure.suptitle(title)
     for column, panel, name in zip(axes.T, columns, label_names, strict=True):
+        wrapped = name.replace(" / ", " /\n")  # long names of neighbouring columns would meet
         show_relevance(column[0], panel.relevance_org, title=panel.title)
         show_relevance(column[1], panel.relevance_adv)
         caption(column[0], panel.norm_org, panel.score_org)
         caption(column[1], panel.norm_adv, panel.score_adv)
         if panel.perturbation.any():
             show_perturbation(column[2], panel.perturbation)
-            column[2].set_xlabel(f"|η|∞ = {panel.perturbation.abs().max():.3g},  now {name}", fontsize=8)
+            column[2].set_xlabel(f"|η|∞ = {panel.perturbation.abs().max():.3g},  now\n{wrapped}", fontsize=8)
         else:
             show_image(column[2], panel.pixels)
-            column[2].set_xlabel(name, fontsize=8)
+            column[2].set_xlabel(wrapped, fontsize=8)
         if perturbed:
             show_image(column[3], panel.pixels)
     labels = [f"relevance of\n{org}", f"relevance of\n{adv}", "image, then\nperturbation", "attacked\nimage"]
