@@ -75,8 +75,9 @@ def test_tables_made_by_the_notebooks_match_the_committed_ones(figures_of_this_r
     """nbval has just run the notebooks here; their tables are held against the ones in figures/.
 
     Arithmetic differs in the last bits between processors, and an image that stands at a decision boundary may need
-    one step more or less, or fall on the other side. Allowed: two images of those attacked in the fooling ratio, and
-    5 % in the means of rho (one image in 200 counts 0.5 %; ten of them may change by their whole size).
+    one step more or less, or fall on the other side. Table I with ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2
+    instead of AVX-512 differed by two images of 200 in a fooling ratio and by 0.4 % in a mean of rho; with one thread
+    instead of two, not at all. Allowed: four images, and 2 % in the means of rho.
     """
     made = figures_of_this_run / "scenes" / f"{name}.csv"
     if not made.is_file():
@@ -89,5 +90,5 @@ def test_tables_made_by_the_notebooks_match_the_committed_ones(figures_of_this_r
     attacked = pd.read_csv(FIGURES / f"{name}_summary.csv").attacked.min()
     for key, row in ours.iterrows():
         expected = committed.loc[key].ours
-        allowed = 200 / attacked if key[-1] == "fooling_percent" else 0.05 * expected
+        allowed = 400 / attacked if key[-1] == "fooling_percent" else 0.02 * expected
         assert abs(row.ours - expected) <= allowed + 1e-9, key
