@@ -73,7 +73,8 @@ def train(
             dropout=profile.dropout,
         )
         data, labels = labelled(training, fine)
-        for split, count in (("training", len(data)), ("validation", len(labelled(validation, fine)[0]))):
+        held_out, held_out_labels = labelled(validation, fine)
+        for split, count in (("training", len(data)), ("validation", len(held_out))):
             if not count:
                 raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
         state = path.with_suffix(".training")
@@ -86,7 +87,7 @@ def train(
             network = fit(settings, data, labels, state=state, run=run, features=features, device=device)
         sha256 = save_network(network, path)
         # The accuracy reported is that of the weights as stored, after rounding to half precision.
-        score = accuracy(load_network(path, sha256), *labelled(validation, fine), device=device)
+        score = accuracy(load_network(path, sha256), held_out, held_out_labels, device=device)
         previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
         if previous is not None and previous["sha256"] == sha256:
             rows.append(previous)
@@ -99,7 +100,7 @@ def train(
                 sha256=sha256,
                 classes=settings["n_classes"],
                 accuracy=f"{score:.4f}",
-                validation_images=len(labelled(validation, fine)[0]),
+                validation_images=len(held_out),
                 training_images=len(data),
                 epochs=last_epoch(run),
                 seed=seed,
