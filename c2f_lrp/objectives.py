@@ -7,7 +7,7 @@ F^{r_org} eqs. (8) and (9).
 import torch
 from torch import Tensor
 
-from c2f_lrp.lrp import LRP, check_labels
+from c2f_lrp.lrp import LRP
 
 
 def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,10 +27,7 @@ def lrp_loss(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, p: float = 1) -
     """
     check_norm(p)
     if p == 1:
-        totals = lrp.totals(pixels)
-        for labels in (org, adv):
-            check_labels(labels, *totals.shape)
-        return (totals.gather(1, org[:, None]) - totals.gather(1, adv[:, None])).squeeze(1)
+        return lrp.difference(pixels, org, adv)
     r_org, r_adv = lrp.relevances(pixels, [org, adv])
     return signed_norm(r_org, p) - signed_norm(r_adv, p)
 

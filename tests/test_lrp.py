@@ -411,7 +411,10 @@ def test_unknown_reading(network, settings, message):
     ("layers", "message"),
     [
         ([nn.Conv2d(3, 4, 3), nn.Sigmoid()], "layer 1 is a Sigmoid, which has no rule here; known are Conv2d, Linear"),
-        ([nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)], "layer 1 is a BatchNorm2d"),
+        ([nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)], "layer 2 (BatchNorm2d(4, eps=1e-05, momentum=0.1, affine"),
+        ([nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)], "follows no layer that it can be folded into"),
+        ([nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)], "keeps no running statistics"),
+        ([nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU())], "layer 0.1 is a GELU"),
         ([nn.Flatten(), nn.Linear(108, 8), nn.Linear(8, 4)], "layer 2 (Linear(in_features=8, out_f"),
         ([nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2)], "sees no ReLU since the last one"),
         ([nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 4)], "eq. (4) needs inputs"),
