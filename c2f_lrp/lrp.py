@@ -40,6 +40,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 INITS = ("one_hot", "logit")
 BIASES = ("ignore", "absorb")
+BACKENDS = ("auto", "sequential", "zennit")
 
 AFFINE = (nn.Conv2d, nn.Linear)
 NORMS = {nn.BatchNorm2d: nn.Conv2d, nn.BatchNorm1d: nn.Linear}  # each with the layer that absorbs it
@@ -92,7 +93,7 @@ class LRP:
             rules.append(rule)
         for entry in labels:
             check_labels(entry, *a.shape)
-        heatmaps = [self.start(a, entry) for entry in labels]
+        heatmaps = [start(a, entry, self.init) for entry in labels]
         for rule in reversed(rules):
             heatmaps = [rule(heatmap) for heatmap in heatmaps]
         return heatmaps
@@ -114,14 +115,14 @@ class LRP:
                 reach = None if reach is None else Take.apply(reach, winners, layer)
             elif isinstance(layer, AVERAGES):
                 before, a = a, layer(a)
-                reach = one_where_alive(a) if reach is None else share(layer(before * reach), a)
+                reach = one_where_alive(a) if reach is None else layer(before * reach) / nonzero(a)
             elif isinstance(layer, nn.Flatten):
                 a, low, high = layer(a), layer(low), layer(high)
                 reach = None if reach is None else layer(reach)
             else:
                 a = layer(a)
-        if reach is None:
-            reach = 1 + 0 * a  # tied to the pixels: its gradient is 0, and not missing
+        # Also a reach that is constant is tied to the pixels: its gradient is 0, and not missing.
+        reach = (1 if reach is None else reach) + 0 * a
         return reach if self.init == "one_hot" else reach * a
 
     def difference(self, pixels: Tensor, org: Tensor, adv: Tensor) -> Tensor:
@@ -131,16 +132,33 @@ class LRP:
             check_labels(labels, *totals.shape)
         return (totals.gather(1, org[:, None]) - totals.gather(1, adv[:, None])).squeeze(1)
 
-    def start(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Eq. (3): the relevance (N, M) at the output."""
-        one_hot = F.one_hot(labels, logits.shape[1]).to(logits)
-        return one_hot if self.init == "one_hot" else one_hot * logits
-
     def inputs(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer sees: the normalised images (N, 3, H, W), and the bounds l and h of such an image."""
         check_pixels(pixels)
         bounds = (torch.full_like(pixels[:1], value) for value in (0, 255))
         return tuple(self.normalize(x).contiguous(memory_format=torch.channels_last) for x in (pixels, *bounds))
+
+
+def choose_lrp(classifier: nn.Module, init: str = "one_hot", bias: str = "absorb", backend: str = "auto"):
+    """Relevance of a classifier by `LRP` ("sequential") or by `c2f_lrp.lrp_zennit.ZennitLRP` ("zennit").
+
+    "auto": the first, which is faster, where `classifier.layers` is one sequence of layers that have a rule there.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
+    layers = [layer for _, layer in leaves(getattr(classifier, "layers", nn.Sequential()))]
+    if backend == "sequential" or (backend == "auto" and all(isinstance(layer, KNOWN) for layer in layers)):
+        return LRP(classifier, init, bias)
+    from c2f_lrp.lrp_zennit import ZennitLRP  # here, because it needs this module
+
+    return ZennitLRP(classifier, init, bias)
+
+
+# ------------------------------------------------------------------------------------------------------------ eq. (3)
+def start(logits: Tensor, labels: Tensor, init: str) -> Tensor:
+    """The relevance (N, M) at the output: 1, or the logit, of the labels (N,)."""
+    one_hot = F.one_hot(labels, logits.shape[1]).to(logits)
+    return one_hot if init == "one_hot" else one_hot * logits
 
 
 # ------------------------------------------------------------------------------------------------------- eq. (4), z+
@@ -265,7 +283,7 @@ def in_proportion(layer: nn.Module, a: Tensor) -> tuple[Tensor, Rule]:
     out = layer(a)
     # The average is linear: its transpose is its vector-Jacobian product, differentiable in what it is applied to.
     transposed = torch.func.vjp(layer, torch.zeros_like(a))[1]
-    return out, lambda r: a * transposed(share(r, out))[0]
+    return out, lambda r: a * transposed(r / nonzero(out))[0]
 
 
 # -------------------------------------------------------------------------------------- denominators that may be zero
@@ -279,9 +297,9 @@ def denominator(z: Tensor) -> Tensor:
     return F.threshold(z, smallest(z), inf)
 
 
-def share(numerator: Tensor, z: Tensor) -> Tensor:
-    """numerator / z for z of either sign, 0 where z is."""
-    return numerator / z.masked_fill(z.abs() <= smallest(z), inf)
+def nonzero(z: Tensor) -> Tensor:
+    """The same for z of either sign."""
+    return z.masked_fill(z.abs() <= smallest(z), inf)
 
 
 def one_where_alive(z: Tensor) -> Tensor | None:
@@ -320,8 +338,10 @@ class Affine:
                 weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
                 if norm is not None:
                     fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
-                    statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-                    weight, bias = (value.detach() for value in fuse(weight, bias, *statistics))
+                    mean, var = norm.running_mean, norm.running_var
+                    scale = torch.ones_like(var) if norm.weight is None else norm.weight
+                    shift = torch.zeros_like(var) if norm.bias is None else norm.bias
+                    weight, bias = (value.detach() for value in fuse(weight, bias, mean, var, norm.eps, scale, shift))
                 self.known = Weights(weight, bias, weight.clamp(min=0), None if bias is None else bias.clamp(min=0))
             self.known_at = at
         return self.known

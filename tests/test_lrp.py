@@ -157,6 +157,81 @@ def zennit_relevance(classifier: Classifier, pixels, labels, init: str, bias: st
         return attributor(classifier.normalize(pixels), start)[1]
 
 
+@settings(architectures, max_examples=25)
+@given(networks(), st.sampled_from(READINGS), st.sampled_from([1, 2]))
+def test_gradient_of_the_loss_is_that_of_the_twin(case, reading, p):
+    """Complex steps through the equations as printed, against the derivative by hand (p = 1) and autograd (p = 2)."""
+    classifier, pixels = case
+    twin = reference.read(classifier, tuple(pixels.shape[1:]))
+    x, (org, adv) = pixels[:1].clone().requires_grad_(), (0, 2)
+    loss = lrp_loss(LRP(classifier, *reading), x, torch.tensor([org]), torch.tensor([adv]), p).sum()
+    ours = torch.autograd.grad(loss, x)[0].numpy().ravel()
+    theirs = reference.gradient(lambda at: reference.loss(twin, at, org, adv, p, *reading), x.detach().numpy().ravel())
+    # One order above EXACT: a derivative divides by each denominator once more.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8 * max(1e-3, abs(theirs).max()))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("readings", READINGS)
+def test_batch_normalisation_is_folded(readings, p, pixels):
+    """Behind convolutions and linear layers, with and without their own bias: as in the network folded by hand."""
+    normed = random_classifier(
+        *(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 4, 2), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8, affine=False), nn.ReLU(), nn.Linear(8, N_LABELS)),
+        seed=1,
+    )
+    plain = random_classifier(
+        *(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, N_LABELS)),
+        seed=2,
+    )
+    generator = torch.Generator().manual_seed(3)
+    affine = [layer for layer in plain.layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+    before = None
+    with torch.no_grad():
+        for layer in normed.layers:
+            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+                layer.running_mean.copy_(torch.randn(layer.running_mean.shape, generator=generator))
+                layer.running_var.copy_(0.5 + torch.rand(layer.running_var.shape, generator=generator))
+                scale = (1 if layer.weight is None else layer.weight) / (layer.running_var + layer.eps).sqrt()
+                shift = 0 if layer.bias is None else layer.bias
+                before.weight.mul_(scale.view(-1, *[1] * (before.weight.ndim - 1)))
+                before.bias.copy_((before.bias - layer.running_mean) * scale + shift)
+            elif isinstance(layer, nn.Conv2d | nn.Linear):
+                before = affine.pop(0)
+                before.weight.copy_(layer.weight)
+                before.bias.copy_(torch.zeros_like(before.bias) if layer.bias is None else layer.bias)
+    torch.testing.assert_close(normed(pixels), plain(pixels), **EXACT)
+    results = []
+    for classifier in (normed, plain):
+        x = pixels.clone().requires_grad_()
+        loss = lrp_loss(LRP(classifier, *readings), x, ORG, ADV, p)
+        results.append((loss.detach(), torch.autograd.grad(loss.sum(), x)[0]))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, **EXACT)
+
+
+@pytest.mark.parametrize("method", ["relevance", "totals"])
+def test_changed_weights_are_seen(pixels, method):
+    """The engine keeps W+ between calls, not beyond a change."""
+    classifier, other = small_network("max", seed=0), small_network("max", seed=1)
+    lrp = LRP(classifier)
+
+    def result(lrp, x=pixels):
+        return (lrp.relevance(x, LABELS) if method == "relevance" else lrp.totals(x)).detach()
+
+    first = result(lrp)
+    with torch.no_grad():
+        classifier.layers[3].weight.mul_(-1)
+    assert not torch.equal(result(lrp), first)
+    assert torch.equal(result(lrp), result(LRP(classifier)))
+    classifier.load_state_dict(other.state_dict())
+    assert torch.equal(result(lrp), result(LRP(other)))
+    classifier.float()
+    torch.testing.assert_close(result(lrp, pixels.float()), result(LRP(other)).float(), rtol=1e-4, atol=1e-5)
+
+
 @architectures
 @given(networks())
 def test_relevance_is_that_of_zennit(case):

@@ -50,6 +50,10 @@ class Attack(ABC):
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """What the steps remember of each image: tensors whose first dimension is N."""
 
+    def prepare(self, network: nn.Module):
+        """What the steps need of the network, made once for a batch; the network itself, unless a subclass differs."""
+        return network
+
     @abstractmethod
     def step(
         self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
@@ -114,6 +118,7 @@ class Attack(ABC):
         iterations = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
         standing = torch.arange(len(pixels), device=pixels.device)  # rows still attacked
         memory = self.start(network, pixels, coarse if self.level == "coarse" else fine)
+        prepared = self.prepare(network)
         for iteration in range(self.iterations + 1):
             attacked = pixels[standing] + perturbation[standing]
             flipped, success = self.outcome(classifier, network, attacked, coarse[standing], fine[standing])
@@ -123,7 +128,7 @@ class Attack(ABC):
             standing, memory = standing[~leaving], tuple(entry[~leaving] for entry in memory)
             if iteration == self.iterations or not len(standing):
                 break
-            perturbation[standing], memory = self.step(network, pixels[standing], perturbation[standing], memory)
+            perturbation[standing], memory = self.step(prepared, pixels[standing], perturbation[standing], memory)
             iterations[standing] += 1
         return perturbation, fooled, iterations
 

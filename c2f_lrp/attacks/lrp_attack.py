@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import Attack, clip, input_gradient
-from c2f_lrp.lrp import BIASES, INITS, LRP
+from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, choose_lrp
 from c2f_lrp.objectives import adversarial_labels, check_norm, lrp_loss
 
 STEPS = ("normalized", "gradient")
@@ -23,7 +23,7 @@ class LRPAttack(Attack):
 
     eps: bound of the perturbation in pixel units (the paper: 10, 20, 40). init, bias: the reading of eqs. (3)-(4), see
     c2f_lrp.lrp. p: the norm in eqs. (7) and (9). lr: step size, in pixel units when step_scale is "normalized".
-    iterations: K.
+    iterations: K. backend: what computes relevance, see `c2f_lrp.lrp.choose_lrp`.
     """
 
     eps: float = 10
@@ -33,10 +33,11 @@ class LRPAttack(Attack):
     lr: float = 10
     step_scale: str = "normalized"
     iterations: int = 40
+    backend: str = "auto"
 
     def __post_init__(self):
         super().__post_init__()
-        for name, allowed in (("init", INITS), ("bias", BIASES), ("step_scale", STEPS)):
+        for name, allowed in (("init", INITS), ("bias", BIASES), ("step_scale", STEPS), ("backend", BACKENDS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         if not self.lr > 0:
@@ -54,10 +55,12 @@ class LRPAttack(Attack):
         """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack."""
         return adversarial_labels(network(pixels))
 
+    def prepare(self, network: nn.Module) -> LRP:
+        return choose_lrp(network, self.init, self.bias, self.backend)
+
     def step(
-        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
+        self, lrp: LRP, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        lrp = LRP(network, self.init, self.bias)
         gradient = input_gradient(lambda x: lrp_loss(lrp, x, *memory, p=self.p), pixels + perturbation)
         if self.step_scale == "normalized":
             # A gradient of exactly zero stays zero: the image has no direction to go.

@@ -1,0 +1,162 @@
+"""The zennit backend: against the engine where both apply, against finite differences where only it does."""
+
+import copy
+import re
+
+import pytest
+import torch
+from networks import convolutional, random_pixels
+from torch import nn
+from torchvision.models import resnet18, vgg16_bn
+
+from c2f_lrp.attacks import LRPC
+from c2f_lrp.classifier import Classifier
+from c2f_lrp.lrp import BIASES, INITS, LRP, choose_lrp
+from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.objectives import lrp_loss
+
+READINGS = [(init, bias) for init in INITS for bias in BIASES]
+ORG, ADV = torch.tensor([1, 3]), torch.tensor([0, 2])
+
+
+def classifier_of(network: nn.Module, seed: int) -> Classifier:
+    """A torchvision network in float64 with random statistics, so that batch normalisation does something."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for values, low, high in ((module.running_mean, -0.3, 0.3), (module.running_var, 0.5, 2)):
+                    values.copy_(low + (high - low) * torch.rand(values.shape, generator=generator))
+                module.bias.copy_(0.3 * torch.randn(module.bias.shape, generator=generator))
+    return Classifier(network).double().eval()
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Classifier:
+    torch.manual_seed(0)
+    return classifier_of(resnet18(num_classes=5), 1)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return random_pixels(2, 32, 32, seed=2)
+
+
+@pytest.mark.parametrize(("init", "bias"), READINGS)
+def test_relevance_loss_and_gradients_are_those_of_the_engine(init, bias):
+    classifier, x = convolutional(4, seed=0), random_pixels(2, 6, 6, seed=1).requires_grad_()
+    weighting = random_pixels(2, 6, 6, seed=3)
+    results = []
+    for kind in (LRP, ZennitLRP):
+        lrp = kind(classifier, init, bias)
+        heatmaps = lrp.relevances(x, [ORG, ADV])
+        scalars = [(weighting * heatmaps[0]).sum(), (weighting * heatmaps[1]).sum()]
+        scalars += [lrp_loss(lrp, x, ORG, ADV, p).sum() for p in (1, 2)]
+        results.append([*heatmaps, *scalars, *(torch.autograd.grad(s, x, retain_graph=True)[0] for s in scalars)])
+    for ours, theirs in zip(*results, strict=True):
+        # Both round in float64; zennit's z-beta by a w - l w+ - h w-, with some cancellation. The literal reading's
+        # gradient is 0 here, rounding noise there.
+        torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize(("init", "bias"), [("one_hot", "absorb"), ("logit", "ignore")])
+def test_gradient_through_a_residual_network(resnet, pixels, init, bias, p):
+    """Central differences along random directions, with a step so small that few kinks lie between their ends."""
+    lrp = ZennitLRP(resnet, init, bias)
+    x = pixels.clone().requires_grad_()
+    gradient = torch.autograd.grad(lrp_loss(lrp, x, ORG, ADV, p).sum(), x)[0]
+    generator = torch.Generator().manual_seed(5)
+    h = 1e-6
+    for _ in range(3):
+        direction = torch.randn(pixels.shape, generator=generator, dtype=torch.float64)
+        ends = [lrp_loss(lrp, (pixels + sign * h * direction).clamp(0, 255), ORG, ADV, p).sum() for sign in (1, -1)]
+        slope = (ends[0] - ends[1]) / (2 * h)
+        scale = gradient.norm()  # of a slope along a direction of unit variance
+        assert scale > 1e-9
+        assert abs(slope - (gradient * direction).sum()) < 1e-4 * scale
+
+
+@pytest.mark.parametrize(("init", "bias"), [("one_hot", "absorb"), ("logit", "ignore")])
+def test_vgg16_bn_is_folded_alike(pixels, init, bias):
+    """torchvision's module is no sequence; its layers in a row are, and the engine folds them itself."""
+    torch.manual_seed(0)
+    vgg = vgg16_bn(num_classes=5)
+    vgg.classifier[0] = nn.Linear(512 * 49, 16)  # 103 million weights fewer
+    vgg.classifier[3], vgg.classifier[6] = nn.Linear(16, 16), nn.Linear(16, 5)
+    whole = classifier_of(vgg, 1)
+    row = Classifier(nn.Sequential(vgg.features, vgg.avgpool, nn.Flatten(), vgg.classifier)).double().eval()
+    theirs, ours = choose_lrp(whole, init, bias), choose_lrp(row, init, bias)
+    assert isinstance(theirs, ZennitLRP) and isinstance(ours, LRP)
+    pixels, org, adv = pixels[:1], ORG[:1], ADV[:1]
+    torch.testing.assert_close(row(pixels), whole(pixels))
+    gradients = []
+    for lrp in (theirs, ours):
+        x = pixels.clone().requires_grad_()
+        loss = lrp_loss(lrp, x, org, adv, 2)
+        gradients.append((lrp.relevance(pixels, org), loss.detach(), torch.autograd.grad(loss.sum(), x)[0]))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8 * b.abs().max().item())
+
+
+def test_as_printed_a_residual_network_hands_on_everything(resnet, pixels):
+    lrp = ZennitLRP(resnet, "one_hot", "ignore")
+    totals = lrp.relevance(pixels, ORG).sum((1, 2, 3))
+    torch.testing.assert_close(totals, torch.ones(2).double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_network_is_left_as_it_was(resnet, pixels, fails):
+    before = copy.deepcopy(resnet.state_dict())
+    lrp = ZennitLRP(resnet)
+    x = pixels.clone().requires_grad_()
+    if fails:
+        handle = lrp.network.layer3.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            lrp.relevance(x, ORG)
+        handle.remove()
+    else:
+        torch.autograd.grad(lrp.difference(x, ORG, ADV).sum(), x)
+    for network in (resnet, lrp.network):
+        for module in network.modules():
+            assert not module._forward_hooks and not module._forward_pre_hooks
+            assert not module._backward_hooks and not module._backward_pre_hooks
+    assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in resnet.parameters())
+    assert all(module.inplace for module in resnet.modules() if isinstance(module, nn.ReLU))
+    torch.testing.assert_close(lrp.network(resnet.normalize(pixels)), resnet(pixels))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()), "layer 1 is a GELU, which has no rule here; known are Conv2d"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), "follows no layer that it can be merged"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), "no running statistics or no weights"),
+    ],
+)
+def test_layers_that_have_no_rule(layers, message):
+    with torch.no_grad():
+        for module in layers.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.fill_(0.5)
+    with pytest.raises(TypeError, match=re.escape(message)):
+        choose_lrp(Classifier(layers).eval(), backend="zennit")
+
+
+def test_choice_of_the_backend(resnet):
+    sequence = convolutional(4, seed=0)
+    assert isinstance(choose_lrp(sequence), LRP)
+    assert isinstance(choose_lrp(sequence, backend="zennit"), ZennitLRP)
+    assert isinstance(choose_lrp(resnet), ZennitLRP)
+    with pytest.raises(TypeError, match="layer .* is a ResNet"):
+        choose_lrp(resnet, backend="sequential")
+    with pytest.raises(ValueError, match="backend is 'captum'; choose one of auto, sequential, zennit"):
+        choose_lrp(resnet, backend="captum")
+
+
+def test_an_attack_takes_either_backend():
+    with pytest.raises(ValueError, match="backend is 'captum'; choose one of auto, sequential, zennit"):
+        LRPC(backend="captum")
+    assert isinstance(LRPC(backend="zennit").prepare(convolutional(4, seed=0)), ZennitLRP)
+    assert isinstance(LRPC().prepare(convolutional(4, seed=0)), LRP)
