@@ -28,11 +28,11 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 class Classifier(nn.Module):
     """Pixels (N, 3, H, W) in [0, 255] -> logits (N, M). Normalises inside.
 
-    `layers` is one flat `nn.Sequential` that starts at the normalised image; `settings` are the arguments of
-    `vgg16` that built it, kept so that a weight file describes itself.
+    `layers` starts at the normalised image: one `nn.Sequential` (whose relevance is quickest) or any other module.
+    `settings` are the arguments of `vgg16` that built it, kept so that a weight file describes itself.
     """
 
-    def __init__(self, layers: nn.Sequential, settings: dict | None = None):
+    def __init__(self, layers: nn.Module, settings: dict | None = None):
         super().__init__()
         self.layers = layers
         self.settings = settings or {}
@@ -55,6 +55,31 @@ class SingleClass(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.new_zeros(len(pixels), 1)
+
+
+class Slice(nn.Module):
+    """Some of the logits: (N, K) -> (N, len(indices)). A fine network cut out of a flat one."""
+
+    def __init__(self, indices: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("indices", torch.tensor(indices), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.index_select(1, self.indices)
+
+
+class GroupLogSumExp(nn.Module):
+    """log sum_k exp z_k over each group of logits: (N, K) -> (N, M). A coarse network made of a flat one.
+
+    But for a term that all groups share, it is the logarithm of the probability that softmax gives the group.
+    """
+
+    def __init__(self, groups: tuple[tuple[int, ...], ...]):
+        super().__init__()
+        self.slices = nn.ModuleList(Slice(group) for group in groups)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.stack([group(logits).logsumexp(1) for group in self.slices], 1)
 
 
 def vgg16(
@@ -131,6 +156,41 @@ class CoarseToFine(nn.Module):
         self.coarse = coarse
         self.fine = nn.ModuleList(fine)
         self.hierarchy = hierarchy
+
+    @classmethod
+    def from_flat(cls, model: Classifier, hierarchy: Hierarchy) -> "CoarseToFine":
+        """Coarse and fine networks made of one flat classifier, without training.
+
+        model: pixels (N, 3, H, W) in [0, 255] -> logits (N, K) over at least the hierarchy's fine classes, of which
+        `hierarchy.class_indices[i][j]` says where the j-th of coarse class i stands. The coarse logit of a group is
+        the log-sum-exp of its members' logits, a fine network's logits are its members'. Weights are shared with
+        `model`, not copied.
+
+        It differs from nine trained networks (the paper's) in that all share every weight: what moves a coarse logit
+        moves the fine ones with it, and a fine network was never trained on its own classes alone. Its coarse label
+        can differ from the group of the flat model's first label, where several members of another group together
+        outweigh that label.
+
+        Raises ValueError where the hierarchy asks for an output that the model does not have.
+        """
+        last = [layer for layer in model.layers.modules() if isinstance(layer, nn.Linear)][-1:]
+        largest = max(max(group) for group in hierarchy.class_indices)
+        if last and largest >= last[0].out_features:
+            raise ValueError(
+                f"the hierarchy has a class at output {largest}, the model {last[0].out_features} outputs; give the "
+                "model that its class indices were written for"
+            )
+        # A sequence stays one sequence, so that relevance need not take the slower way through zennit.
+        layers = list(model.layers) if isinstance(model.layers, nn.Sequential) else [model.layers]
+
+        def ending_in(layer: nn.Module) -> Classifier:
+            network = Classifier(nn.Sequential(*layers, layer))
+            network.mean, network.std = model.mean, model.std
+            return network.train(model.training)
+
+        fine = [ending_in(Slice(group)) if len(group) > 1 else SingleClass() for group in hierarchy.class_indices]
+        classifier = cls(ending_in(GroupLogSumExp(hierarchy.class_indices)), fine, hierarchy)
+        return classifier.to(model.mean.device).train(model.training)
 
     @torch.no_grad()
     def predict(self, pixels: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from c2f_lrp.classifier import GroupLogSumExp, Slice
+
 INITS = ("one_hot", "logit")
 BIASES = ("ignore", "absorb")
 BACKENDS = ("auto", "sequential", "zennit")
@@ -45,7 +47,8 @@ BACKENDS = ("auto", "sequential", "zennit")
 AFFINE = (nn.Conv2d, nn.Linear)
 NORMS = {nn.BatchNorm2d: nn.Conv2d, nn.BatchNorm1d: nn.Linear}  # each with the layer that absorbs it
 AVERAGES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-KNOWN = (*AFFINE, *NORMS, nn.ReLU, nn.MaxPool2d, *AVERAGES, nn.Flatten, nn.Dropout, nn.Identity)
+GROUPS = (GroupLogSumExp, Slice)  # at the output of a network made of a flat one
+KNOWN = (*AFFINE, *NORMS, nn.ReLU, nn.MaxPool2d, *AVERAGES, nn.Flatten, nn.Dropout, nn.Identity, *GROUPS)
 
 Rule = Callable[[Tensor], Tensor]  # the relevance of a layer's outputs -> of its inputs
 
@@ -88,6 +91,8 @@ class LRP:
             elif isinstance(layer, nn.Flatten):
                 rule = lambda r, shape=a.shape: r.reshape(shape)  # noqa: E731
                 a, low, high = layer(a), layer(low), layer(high)
+            elif isinstance(layer, GROUPS):
+                a, rule = by_softmax(layer, a)
             else:  # one input to one output: relevance passes through
                 a, rule = layer(a), lambda r: r
             rules.append(rule)
@@ -119,6 +124,9 @@ class LRP:
             elif isinstance(layer, nn.Flatten):
                 a, low, high = layer(a), layer(low), layer(high)
                 reach = None if reach is None else layer(reach)
+            elif isinstance(layer, GROUPS):
+                before, a = a, layer(a)
+                reach = None if reach is None else torch.func.jvp(layer, (before,), (reach,))[1]
             else:
                 a = layer(a)
         # Also a reach that is constant is tied to the pixels: its gradient is 0, and not missing.
@@ -284,6 +292,15 @@ def in_proportion(layer: nn.Module, a: Tensor) -> tuple[Tensor, Rule]:
     # The average is linear: its transpose is its vector-Jacobian product, differentiable in what it is applied to.
     transposed = torch.func.vjp(layer, torch.zeros_like(a))[1]
     return out, lambda r: a * transposed(r / nonzero(out))[0]
+
+
+# ----------------------------------------------------------------------------------------------------- flat networks
+def by_softmax(layer: GroupLogSumExp | Slice, a: Tensor) -> tuple[Tensor, Rule]:
+    """A group's relevance goes to its members in proportion to their softmax within it (Kauffmann et al., "From
+    clustering to cluster explanations via neural networks", 2022): a max pooling made soft. That is the derivative.
+    """
+    out, transposed = torch.func.vjp(layer, a)
+    return out, lambda r: transposed(r)[0]
 
 
 # -------------------------------------------------------------------------------------- denominators that may be zero

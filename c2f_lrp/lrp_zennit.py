@@ -14,10 +14,11 @@ from zennit.layer import Sum
 from zennit.rules import Norm, Pass, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 
-from c2f_lrp.lrp import AFFINE, AVERAGES, NORMS, check_choices, check_labels, check_pixels, nonzero, start
+from c2f_lrp.lrp import AFFINE, AVERAGES, GROUPS, NORMS, check_choices, check_labels, check_pixels, nonzero, start
 
 PASSED = (nn.ReLU, nn.Dropout, nn.Identity)
-NATURAL = (nn.MaxPool2d, nn.Flatten)  # their plain gradient is the rule: the winner takes all, a new shape
+# Their plain gradient is the rule: the winner takes all, a new shape, in proportion to the softmax.
+NATURAL = (nn.MaxPool2d, nn.Flatten, *GROUPS)
 KNOWN = (*AFFINE, *NORMS, *AVERAGES, *PASSED, *NATURAL, Sum)
 
 

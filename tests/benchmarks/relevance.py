@@ -1,0 +1,217 @@
+"""What a gradient of the relevance loss costs on torchvision's vgg16 at 224x224, against zennit and plain forwards.
+
+    python -m tests.benchmarks.relevance [--repeats 5] [--device cuda]
+
+Same network (random weights), same images, one run, the ways taking turns. Prints the table and writes it to
+relevance.md beside this file. Needs 12 GB of memory and, on two CPU cores, about twenty minutes.
+
+zennit's two-pass way is one heatmap for each label, subtracted, its start requiring a gradient (else the gradient is
+wrong, see notebook 03). Memory is measured in a process for each way: the peak above what the process holds before,
+which is the network once.
+"""
+
+import argparse
+import copy
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+from torchvision.models import vgg16
+from tqdm.auto import tqdm
+
+from c2f_lrp.classifier import Classifier
+from c2f_lrp.lrp import LRP
+from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.objectives import lrp_loss
+
+SIZE = 224
+
+
+def network(device: str, seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    vgg = vgg16(num_classes=8).eval()
+    with torch.no_grad():
+        for module in vgg.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.bias.normal_(0, 0.05)  # torchvision's zeros would absorb nothing
+    layers = nn.Sequential(vgg.features, vgg.avgpool, nn.Flatten(), vgg.classifier)
+    return Classifier(layers).eval().to(device)
+
+
+def images(n: int, device: str) -> torch.Tensor:
+    return 255 * torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).to(device)
+
+
+def gradient(loss, pixels: torch.Tensor) -> torch.Tensor:
+    x = pixels.clone().requires_grad_()
+    return torch.autograd.grad(loss(x).sum(), x)[0]
+
+
+def two_passes(lrp, x, org, adv):
+    """The straightforward way: both heatmaps, each with its own forward pass, summed and subtracted."""
+    return (lrp.relevance(x, org) - lrp.relevance(x, adv)).sum((1, 2, 3))
+
+
+WAYS = (
+    FORWARD := "plain forward",
+    MARGIN := "gradient of the logit margin",
+    LRPC := "LRPC p=1, one_hot, absorb",
+    LOGIT := "LRPC p=1, logit, ignore",
+    P_2 := "LRPC p=2, one_hot, absorb",
+    ZENNIT := "zennit, two passes, p=1",
+    SIGNED := "zennit, one signed pass, p=1",
+)
+
+
+def way(name: str, classifier: Classifier, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A function that does the work once; all but the plain forward give a gradient."""
+    org, adv = (torch.full((len(pixels),), label, device=pixels.device) for label in (1, 2))
+    if name == FORWARD:
+        return torch.no_grad()(lambda: classifier(pixels))
+    if name == MARGIN:
+        return lambda: gradient(lambda x: classifier(x)[:, 1:3] @ org.new_tensor([1, -1]).to(x), pixels)
+    if name in (ZENNIT, SIGNED):
+        lrp = ZennitLRP(classifier)
+        loss = two_passes if name == ZENNIT else lrp_loss
+    else:
+        lrp = LRP(classifier, "logit", "ignore") if name == LOGIT else LRP(classifier)
+        loss = partial(lrp_loss, p=2) if name == P_2 else lrp_loss
+    return lambda: gradient(lambda x: loss(lrp, x, org, adv), pixels)
+
+
+def seconds(work, device: str) -> float:
+    start = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def timed(jobs: dict, repeats: int, device: str) -> dict[str, list[float]]:
+    """Each job's seconds, after one untimed round."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in tqdm(range(repeats + 1), desc="turns", leave=False):
+        for name, work in jobs.items():  # in turns, so that a slow minute hits all
+            taken = seconds(work, device)
+            if turn:
+                times[name].append(taken)
+    return times
+
+
+def spread(numerators: list[float], denominators: list[float]) -> str:
+    """The median of the ratios of each turn, and their range."""
+    ratios = sorted(a / b for a, b in zip(numerators, denominators, strict=True))
+    return f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+
+
+def table(batch: int, repeats: int, device: str) -> list[str]:
+    classifier, pixels = network(device), images(batch, device)
+    jobs = {name: way(name, classifier, pixels) for name in WAYS}
+    ours, theirs = jobs[LRPC](), jobs[ZENNIT]()
+    difference = ((ours - theirs).norm() / theirs.norm()).item()
+    times = timed(jobs, repeats, device)
+    forward, zennit = times[FORWARD], times[ZENNIT]
+    lines = [
+        f"### Batch {batch}",
+        "",
+        "| way | median s | plain forwards | times as fast as zennit's two passes |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {sorted(values)[repeats // 2]:.2f} | {spread(values, forward)} | {spread(zennit, values)} |"
+            for name, values in times.items()
+        ),
+        "",
+        f"Gradients of LRPC (p=1, one_hot, absorb) and zennit's two passes, float32: relative difference "
+        f"{difference:.1e}.",
+    ]
+    lines += ["", "| way | peak MB above the loaded network |", "|---|---|"]
+    lines += [f"| {name} | {peak_in_a_process(name, batch, device):.0f} |" for name in (LRPC, P_2, ZENNIT, SIGNED)]
+    return [*lines, ""]
+
+
+def peak_in_a_process(name: str, batch: int, device: str) -> float:
+    command = [sys.executable, "-m", "tests.benchmarks.relevance", "--peak", name, "--batch", str(batch)]
+    answer = subprocess.run([*command, "--device", device], capture_output=True, text=True, check=True)
+    return float(answer.stdout)
+
+
+def peak(name: str, batch: int, device: str) -> float:
+    """MB above the loaded network, after two rounds."""
+    torch.set_num_threads(2)
+    classifier, pixels = network(device), images(batch, device)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in classifier.parameters()) / 1e6
+    work = way(name, classifier, pixels)
+    del classifier  # zennit works on a copy, which then stands for the network
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() / 1e6 - weights
+    idle = psutil.Process().memory_info().rss / 1e6
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - idle
+
+
+def mixed_batch(repeats: int, device: str) -> list[str]:
+    """The fine-level step: eight images of one coarse class, and of eight, each with its own fine network."""
+    first = network(device)
+    networks = [first, *(copy.deepcopy(first) for _ in range(7))]
+    pixels, org, adv = images(8, device), torch.zeros(8, dtype=torch.int64), torch.ones(8, dtype=torch.int64)
+    org, adv = org.to(device), adv.to(device)
+    lrps = [LRP(fine) for fine in networks]
+    jobs = {
+        "one": lambda: gradient(lambda x: lrp_loss(lrps[0], x, org, adv), pixels),
+        "eight": lambda: [
+            gradient(lambda x, lrp=lrp: lrp_loss(lrp, x, org[:1], adv[:1]), pixels[i : i + 1])
+            for i, lrp in enumerate(lrps)
+        ],
+    }
+    times = timed(jobs, repeats, device)
+    return [
+        "### Fine level, batch 8",
+        "",
+        "One step of LRPF for eight images of eight coarse classes, each on its own fine network, takes "
+        f"{spread(times['eight'], times['one'])} times as long as for eight images of one class "
+        f"({sorted(times['one'])[repeats // 2]:.2f} s).",
+        "",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        print(peak(args.peak, args.batch, args.device))
+        return
+    torch.set_num_threads(2)
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor() or 'CPU'}, two threads"
+    lines = [
+        "# Cost of a relevance gradient",
+        "",
+        "Written by `python -m tests.benchmarks.relevance`; vgg16 at 224×224, float32, torch "
+        f"{torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()}). Ratios: median of "
+        f"{args.repeats} turns (smallest–largest).",
+        "",
+    ]
+    for batch in (2, 8):
+        lines += table(batch, args.repeats, args.device)
+    lines += mixed_batch(args.repeats, args.device)
+    text = "\n".join(lines)
+    print(text)
+    if args.device == "cpu":
+        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
