@@ -1,19 +1,19 @@
 """What a gradient of the relevance loss costs on torchvision's vgg16 at 224x224, against zennit and plain forwards.
 
-    python -m tests.benchmarks.relevance [--repeats 5] [--device cuda]
+    python -m tests.benchmarks.relevance [--repeats 3] [--device cuda]     the times, to relevance.md beside this file
+    python -m tests.benchmarks.relevance --memory                          memory and errors, to relevance_memory.md
 
-Same network (random weights), same images, one run, the ways taking turns. Prints the table and writes it to
-relevance.md beside this file. Needs 12 GB of memory and, on two CPU cores, about twenty minutes.
+Same network (random weights), same images, one run, the ways taking turns. Needs 12 GB of memory and, on two CPU cores, about twenty minutes.
 
 zennit's two-pass way is one heatmap for each label, subtracted, its start requiring a gradient (else the gradient is
 wrong, see notebook 03). Memory is measured in a process for each way: the peak above what the process holds before,
-which is the network once.
+which is the network once (Linux only). Errors are those of float32 against the same way in float64, at 64x64.
 """
 
 import argparse
 import copy
 import platform
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -46,8 +46,8 @@ def network(device: str, seed: int = 0) -> Classifier:
     return Classifier(layers).eval().to(device)
 
 
-def images(n: int, device: str) -> torch.Tensor:
-    return 255 * torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).to(device)
+def images(n: int, device: str, size: int = SIZE) -> torch.Tensor:
+    return 255 * torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def gradient(loss, pixels: torch.Tensor) -> torch.Tensor:
@@ -132,8 +132,6 @@ def table(batch: int, repeats: int, device: str) -> list[str]:
         f"Gradients of LRPC (p=1, one_hot, absorb) and zennit's two passes, float32: relative difference "
         f"{difference:.1e}.",
     ]
-    lines += ["", "| way | peak MB above the loaded network |", "|---|---|"]
-    lines += [f"| {name} | {peak_in_a_process(name, batch, device):.0f} |" for name in (LRPC, P_2, ZENNIT, SIGNED)]
     return [*lines, ""]
 
 
@@ -144,7 +142,7 @@ def peak_in_a_process(name: str, batch: int, device: str) -> float:
 
 
 def peak(name: str, batch: int, device: str) -> float:
-    """MB above the loaded network, after two rounds."""
+    """MB above the loaded network, of one round."""
     torch.set_num_threads(2)
     classifier, pixels = network(device), images(batch, device)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in classifier.parameters()) / 1e6
@@ -154,9 +152,29 @@ def peak(name: str, batch: int, device: str) -> float:
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() / 1e6 - weights
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     idle = psutil.Process().memory_info().rss / 1e6
     work()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - idle
+    # Not getrusage: its peak is inherited from the process that started this one.
+    highest = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
+    return int(highest) * 1024 / 1e6 - idle
+
+
+def memory_and_errors(device: str) -> list[str]:
+    names = (LRPC, P_2, ZENNIT, SIGNED)
+    lines = ["| peak MB above the loaded network | batch 2 | batch 8 |", "|---|---|---|"]
+    for name in tqdm(names, desc="memory", leave=False):
+        lines.append(f"| {name} | " + " | ".join(f"{peak_in_a_process(name, n, device):.0f}" for n in (2, 8)) + " |")
+    lines += ["", "| gradient's relative error in float32, images of 64×64 | |", "|---|---|"]
+    single = network(device)
+    double, pixels = copy.deepcopy(single).double(), images(2, device, size=64)
+    for name in tqdm(names, desc="errors", leave=False):
+        exact = way(name, double, pixels.double())()
+        error = (way(name, single, pixels)().double() - exact).norm() / exact.norm()
+        lines.append(f"| {name} | {error.item():.1e} |")
+    exact, theirs = (way(name, double, pixels.double())() for name in (LRPC, ZENNIT))
+    lines.append(f"| {LRPC} and {ZENNIT}, both in float64 | {((exact - theirs).norm() / exact.norm()).item():.1e} |")
+    return [*lines, ""]
 
 
 def mixed_batch(repeats: int, device: str) -> list[str]:
@@ -188,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--memory", action="store_true", help="measure memory and errors instead of times")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -199,18 +218,22 @@ def main() -> None:
     lines = [
         "# Cost of a relevance gradient",
         "",
-        "Written by `python -m tests.benchmarks.relevance`; vgg16 at 224×224, float32, torch "
-        f"{torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()}). Ratios: median of "
-        f"{args.repeats} turns (smallest–largest).",
+        f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; vgg16 at 224×224, float32, torch "
+        f"{torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()})."
+        + f" Ratios: median of {args.repeats} turns (smallest–largest)." * (not args.memory),
         "",
     ]
-    for batch in (2, 8):
-        lines += table(batch, args.repeats, args.device)
-    lines += mixed_batch(args.repeats, args.device)
+    if args.memory:
+        lines += memory_and_errors(args.device)
+    else:
+        for batch in (2, 8):
+            lines += table(batch, args.repeats, args.device)
+        lines += mixed_batch(args.repeats, args.device)
     text = "\n".join(lines)
     print(text)
     if args.device == "cpu":
-        Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+        name = "relevance_memory.md" if args.memory else "relevance.md"
+        Path(__file__).with_name(name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
