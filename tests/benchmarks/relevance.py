@@ -3,7 +3,8 @@
     python -m tests.benchmarks.relevance [--repeats 3] [--device cuda]     the times, to relevance.md beside this file
     python -m tests.benchmarks.relevance --memory                          memory and errors, to relevance_memory.md
 
-Same network (random weights), same images, one run, the ways taking turns. Needs 12 GB of memory and, on two CPU cores, about twenty minutes.
+Same network (random weights), same images, one run, the ways taking turns. Needs 16 GB of memory and, on two CPU
+cores, about twenty minutes.
 
 zennit's two-pass way is one heatmap for each label, subtracted, its start requiring a gradient (else the gradient is
 wrong, see notebook 03). Memory is measured in a process for each way: the peak above what the process holds before,
@@ -218,8 +219,8 @@ def main() -> None:
     lines = [
         "# Cost of a relevance gradient",
         "",
-        f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; vgg16 at 224×224, float32, torch "
-        f"{torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()})."
+        f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; vgg16 at 224×224, float32, "
+        f"torch {torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()})."
         + f" Ratios: median of {args.repeats} turns (smallest–largest)." * (not args.memory),
         "",
     ]
