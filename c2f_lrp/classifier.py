@@ -67,6 +67,10 @@ class Slice(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         return logits.index_select(1, self.indices)
 
+    def mean(self, logits: Tensor, values: Tensor) -> Tensor:
+        """As in GroupLogSumExp, of groups with one member."""
+        return self(values)
+
 
 class GroupLogSumExp(nn.Module):
     """log sum_k exp z_k over each group of logits: (N, K) -> (N, M). A coarse network made of a flat one.
@@ -80,6 +84,10 @@ class GroupLogSumExp(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return torch.stack([group(logits).logsumexp(1) for group in self.slices], 1)
+
+    def mean(self, logits: Tensor, values: Tensor) -> Tensor:
+        """The mean (N, M) of each group's values (N, K), weighted by the softmax of its logits."""
+        return torch.stack([(group(logits).softmax(1) * group(values)).sum(1) for group in self.slices], 1)
 
 
 def vgg16(
