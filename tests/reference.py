@@ -52,6 +52,8 @@ def read(classifier, image_shape: tuple[int, int, int]) -> list:
         elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
             pool, shape = unroll_pool(layer, shape)
             layers.append(pool)
+        elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+            layers.append(fold(layer, layers.pop(), shape))
         elif isinstance(layer, nn.ReLU):
             layers.append(ReLU())
         elif isinstance(layer, nn.Flatten):
@@ -64,6 +66,17 @@ def read(classifier, image_shape: tuple[int, int, int]) -> list:
     first = layers[0]
     layers[0] = Linear(first.weight / std, first.bias - first.weight @ (mean / std))
     return layers
+
+
+def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, linear: Linear, shape) -> Linear:
+    """g (W a + b - m) / sqrt(v + e) + o, one (g, m, v, o) per channel, as one linear layer."""
+    assert isinstance(linear, Linear), "not in the twin"
+    mean, variance = array(norm.running_mean), array(norm.running_var)
+    gain, offset = (array(norm.weight), array(norm.bias)) if norm.affine else (1, 0)
+    factor = gain / np.sqrt(variance + norm.eps)
+    positions = int(np.prod(shape[1:]))
+    factor, shift = np.repeat(factor, positions), np.repeat(offset - factor * mean, positions)
+    return Linear(factor[:, None] * linear.weight, factor * linear.bias + shift)
 
 
 def array(parameter) -> np.ndarray:
