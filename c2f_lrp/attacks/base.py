@@ -1,5 +1,7 @@
 """What every attack shares: the loop over the images still standing, the two levels, and what "fooled" means."""
 
+import warnings
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,6 +30,36 @@ class AttackResult:
     iterations: Tensor
 
 
+@dataclass(frozen=True)
+class Iterate:
+    """Where the images still standing are, and what the network says there.
+
+    network       what the attack's `prepare` made of the attacked network
+    pixels        (N, 3, H, W), in [0, 255]: the clean images; perturbation: the same shape, in pixel units
+    logits        (N, M) of the attacked network at pixels + perturbation
+    """
+
+    network: nn.Module
+    pixels: Tensor
+    perturbation: Tensor
+    logits: Tensor
+    seen: Tensor  # the batch that the network saw, images that have left since among them
+    rows: Tensor  # the places in it of the images still standing
+
+    def gradient(self, values: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """d values / d perturbation, (N, 3, H, W), of one value per image (N,) made of `logits`.
+
+        Takes no second forward pass. keep_graph: another gradient of the same logits will follow.
+        """
+        return torch.autograd.grad(values.sum(), self.seen, retain_graph=keep_graph)[0][self.rows]
+
+    def standing(self, stay: Tensor) -> "Iterate":
+        """Without the images that leave: stay is bool (N,)."""
+        return Iterate(
+            self.network, self.pixels[stay], self.perturbation[stay], self.logits[stay], self.seen, self.rows[stay]
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """One attack with its settings; call it on a classifier and images.
@@ -39,26 +71,33 @@ class Attack(ABC):
 
     level: ClassVar[str]  # "coarse": C(x) is to change; "fine": F^y(x) is to change and C(x) to stay
     stops_at_flip: ClassVar[bool] = False  # leave when the level's label changes, though the coarse one may have too
+    uses_logits: ClassVar[bool] = True  # whether steps take `Iterate.gradient`, so that its logits need a graph
 
     def __post_init__(self):
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; an attack needs at least 1")
-        if not getattr(self, "eps", 1) > 0:
-            raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
 
     @abstractmethod
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """What the steps remember of each image: tensors whose first dimension is N."""
 
+    @abstractmethod
+    def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step from `at`: the next perturbation (N, 3, H, W), within its bounds, and memory."""
+
     def prepare(self, network: nn.Module):
         """What the steps need of the network, made once for a batch; the network itself, unless a subclass differs."""
         return network
 
-    @abstractmethod
-    def step(
-        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step from pixels + perturbation: the next perturbation (N, 3, H, W) and memory."""
+    def initial(self, pixels: Tensor) -> Tensor:
+        """The perturbation (N, 3, H, W) to start from."""
+        return torch.zeros_like(pixels)
+
+    def rank(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor | None:
+        """For attacks that keep the best of K iterates: a value (N,), the smaller the better. None: the first success
+        ends the attack on an image.
+        """
+        return None
 
     def __call__(
         self,
@@ -113,35 +152,103 @@ class Attack(ABC):
         self, classifier: CoarseToFine, network: nn.Module, pixels: Tensor, coarse: Tensor, fine: Tensor, bar: tqdm
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loop of Algorithm 1 over one batch for one network; the fields of `AttackResult`."""
-        perturbation = torch.zeros_like(pixels)
+        perturbation = self.initial(pixels)
         fooled = torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
         iterations = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
         standing = torch.arange(len(pixels), device=pixels.device)  # rows still attacked
-        memory = self.start(network, pixels, coarse if self.level == "coarse" else fine)
+        with torch.no_grad():
+            memory = self.start(network, pixels, coarse if self.level == "coarse" else fine)
         prepared = self.prepare(network)
+        best: tuple[Tensor, ...] = ()
         for iteration in range(self.iterations + 1):
-            attacked = pixels[standing] + perturbation[standing]
-            flipped, success = self.outcome(classifier, network, attacked, coarse[standing], fine[standing])
-            fooled[standing] = success
-            leaving = flipped if self.stops_at_flip else success
-            bar.update(len(standing) if iteration == self.iterations else int(leaving.sum()))
+            last = iteration == self.iterations
+            at = self.look(network, prepared, pixels[standing], perturbation[standing], graph=not last)
+            flipped, success = self.outcome(classifier, network, at, coarse[standing], fine[standing])
+            value = self.rank(at, memory)
+            if value is None:
+                fooled[standing] = success
+                leaving = flipped if self.stops_at_flip else success
+            else:
+                # All images stay for K steps; what is returned of each is its best iterate.
+                best = better_of(best, (at.perturbation, success, torch.full_like(iterations, iteration), value))
+                leaving = torch.zeros_like(success)
+            bar.update(len(standing) if last else int(leaving.sum()))
             standing, memory = standing[~leaving], tuple(entry[~leaving] for entry in memory)
-            if iteration == self.iterations or not len(standing):
+            if last or not len(standing):
                 break
-            perturbation[standing], memory = self.step(prepared, pixels[standing], perturbation[standing], memory)
+            with torch.enable_grad():
+                moved, memory = self.step(at.standing(~leaving), memory)
+            still = torch.equal(moved, perturbation[standing])
+            perturbation[standing] = moved
             iterations[standing] += 1
-        return perturbation, fooled, iterations
+            if iteration == 0 and still:
+                warnings.warn(
+                    f"{type(self).__name__}: the first step moved none of {len(standing)} images, for their gradient "
+                    "is zero; c2f_lrp.attacks.preflight says more",
+                    stacklevel=2,
+                )
+        return best[:3] if best else (perturbation, fooled, iterations)
+
+    def look(self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, *, graph: bool) -> Iterate:
+        """The iterate at pixels + perturbation; `graph`: a step follows."""
+        seen = pixels + perturbation
+        with torch.set_grad_enabled(graph and self.uses_logits):
+            logits = finite(network(seen.requires_grad_(graph and self.uses_logits)))
+        rows = torch.arange(len(pixels), device=pixels.device)
+        return Iterate(prepared, pixels, perturbation, logits, seen, rows)
 
     @torch.no_grad()
     def outcome(
-        self, classifier: CoarseToFine, network: nn.Module, attacked: Tensor, coarse: Tensor, fine: Tensor
+        self, classifier: CoarseToFine, network: nn.Module, at: Iterate, coarse: Tensor, fine: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Two bools (N,): the label of this level changed; and it did so in the sense of `AttackResult.fooled`."""
-        coarse_changed = finite(classifier.coarse(attacked)).argmax(1) != coarse
         if self.level == "coarse":
-            return coarse_changed, coarse_changed
-        fine_changed = finite(network(attacked)).argmax(1) != fine
-        return fine_changed, fine_changed & ~coarse_changed
+            changed = at.logits.argmax(1) != coarse
+            return changed, changed
+        fine_changed = at.logits.argmax(1) != fine
+        # The coarse network is asked about those images only whose fine label has changed.
+        success = fine_changed.clone()
+        success[fine_changed] = finite(classifier.coarse(at.seen[fine_changed])).argmax(1) == coarse[fine_changed]
+        return fine_changed, success
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedAttack(Attack):
+    """An attack with |eta| <= eps, in pixel units.
+
+    random_start: begin at noise, uniform in [-eps, eps], instead of eta = 0. It depends on `seed` and on the image
+    alone, not on the images around it.
+    """
+
+    eps: float
+    random_start: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.eps > 0:
+            raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
+
+    def initial(self, pixels: Tensor) -> Tensor:
+        if not self.random_start:
+            return super().initial(pixels)
+        noise = torch.empty(pixels.shape, dtype=torch.float64)
+        for row, image in enumerate(pixels):
+            content = zlib.crc32(image.float().cpu().contiguous().numpy().tobytes())
+            generator = torch.Generator().manual_seed(self.seed * 2**32 + content)
+            noise[row].uniform_(-self.eps, self.eps, generator=generator)
+        return clip(noise.to(pixels), pixels, self.eps)
+
+
+def better_of(kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Of (perturbation, fooled, iteration, value) the better one for each image: fooled first, then by value."""
+    if not kept:
+        return new
+    better = (new[1] & ~kept[1]) | ((new[1] == kept[1]) & (new[3] < kept[3]))
+    return tuple(
+        torch.where(better.view(-1, *[1] * (entry.ndim - 1)), entry, before)
+        for before, entry in zip(kept, new, strict=True)
+    )
 
 
 def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tensor:

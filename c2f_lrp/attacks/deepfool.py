@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import Attack, clip
+from c2f_lrp.attacks.base import Attack, Iterate, clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +39,25 @@ class DeepFool(Attack):
         k = min(self.candidates or logits.shape[1], logits.shape[1] - 1)
         return labels, others.topk(k, dim=1).indices, torch.zeros_like(pixels)
 
-    def step(
-        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         label, candidates, total = memory
-        with torch.enable_grad():
-            attacked = (pixels + perturbation).detach().requires_grad_()
-            logits = network(attacked)
-            # Margins (N, k) of the candidates over the label, f_k, and their gradients (k entries (N, 3, H, W)), w_k.
-            margins = logits.gather(1, candidates) - logits.gather(1, label[:, None])
-            columns = margins.sum(0)
-            gradients = [torch.autograd.grad(column, attacked, retain_graph=True)[0] for column in columns]
+        # Margins (N, k) of the candidates over the label, f_k, and their gradients (k entries (N, 3, H, W)), w_k.
+        margins = at.logits.gather(1, candidates) - at.logits.gather(1, label[:, None])
+        gradients = [at.gradient(margin, keep_graph=True) for margin in margins.unbind(1)]
         w = torch.stack(gradients, 1)
         # A pixel at the end of its range cannot follow a step outwards. Left in w it would shorten the step of all the
         # others, and the image would creep towards the boundary without crossing it. (The paper's images have no ends.)
-        at = attacked.detach()[:, None]
-        w = w.masked_fill(((at <= 0) & (w < 0)) | ((at >= 255) & (w > 0)), 0)
+        attacked = (at.pixels + at.perturbation)[:, None]
+        w = w.masked_fill(((attacked <= 0) & (w < 0)) | ((attacked >= 255) & (w > 0)), 0)
         norms = w.flatten(2).norm(dim=2)
         distances = margins.detach().abs() / norms.where(norms > 0, torch.finfo(norms.dtype).tiny)
         nearest = distances.argmin(1)
-        rows = torch.arange(len(pixels), device=pixels.device)
+        rows = torch.arange(len(w), device=w.device)
         # |f| / ||w||^2 w, the shortest way to the boundary; a network without a gradient stays where it is.
         f, w, norm = margins.detach().abs()[rows, nearest], w[rows, nearest], norms[rows, nearest]
         length = torch.where(norm > 0, f / norm.where(norm > 0, 1) ** 2, 0)
         total = total + length.view(-1, 1, 1, 1) * w
-        return clip((1 + self.overshoot) * total, pixels), (label, candidates, total)
+        return clip((1 + self.overshoot) * total, at.pixels), (label, candidates, total)
 
 
 class DFC(DeepFool):

@@ -8,23 +8,37 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import Attack, clip, input_gradient
+from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
 from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, choose_lrp
 from c2f_lrp.objectives import adversarial_labels, check_norm, lrp_loss
 
 STEPS = ("normalized", "gradient")
+ITERATES = ("first", "best")
+ORIGINALS = ("predicted", "given")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LRPAttack(Attack):
-    """Algorithm 1 at either level.
+class LRPAttack(BoundedAttack):
+    """Algorithm 1 at either level. What the paper leaves open is a field; the defaults are ours.
 
-    eps: bound of the perturbation in pixel units (the paper: 10, 20, 40). init, bias: the reading of eqs. (3)-(4), see
-    c2f_lrp.lrp. p: the norm in eqs. (7) and (9). lr: step size, in pixel units when step_scale is "normalized".
-    iterations: K. backend: what computes relevance, see `c2f_lrp.lrp.choose_lrp`.
+    eps           bound of the perturbation in pixel units (the paper: 10, 20, 40)
+    init, bias    the reading of eqs. (3)-(4), see c2f_lrp.lrp
+    p             the norm in eqs. (7) and (9); the paper: 1
+    lr            step size, in pixel units when step_scale is "normalized"
+    step_scale    "normalized": by the largest entry of each image's gradient; "gradient": as printed
+    iterations    K
+    iterate       "first": the first success is returned, as printed; "best": all K steps are taken, and of each image
+                  the iterate with the smallest loss is returned, a fooled one if there is any
+    original      r_org (f_org) is the label that the network gives the clean image, "predicted", as printed, or the
+                  true one, "given"; the same for images classified correctly
+    random_start  begin at noise within eps instead of 0, which depends on `seed` and the image
+    backend       what computes relevance, see `c2f_lrp.lrp.choose_lrp`
     """
+
+    uses_logits: ClassVar[bool] = False  # the gradient is the relevance's
 
     eps: float = 10
     init: str = "one_hot"
@@ -33,11 +47,15 @@ class LRPAttack(Attack):
     lr: float = 10
     step_scale: str = "normalized"
     iterations: int = 40
+    iterate: str = "first"
+    original: str = "predicted"
     backend: str = "auto"
 
     def __post_init__(self):
         super().__post_init__()
-        for name, allowed in (("init", INITS), ("bias", BIASES), ("step_scale", STEPS), ("backend", BACKENDS)):
+        choices = dict(init=INITS, bias=BIASES, step_scale=STEPS, backend=BACKENDS)
+        choices |= dict(iterate=ITERATES, original=ORIGINALS)
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         if not self.lr > 0:
@@ -53,20 +71,27 @@ class LRPAttack(Attack):
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack."""
-        return adversarial_labels(network(pixels))
+        logits = network(pixels)
+        if self.original == "given":  # as if the network preferred it: the runner-up is the best of the others
+            logits = logits.scatter(1, labels[:, None], torch.inf)
+        return adversarial_labels(logits)
 
     def prepare(self, network: nn.Module) -> LRP:
         return choose_lrp(network, self.init, self.bias, self.backend)
 
-    def step(
-        self, lrp: LRP, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        gradient = input_gradient(lambda x: lrp_loss(lrp, x, *memory, p=self.p), pixels + perturbation)
+    def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        gradient = input_gradient(lambda x: lrp_loss(at.network, x, *memory, p=self.p), at.pixels + at.perturbation)
         if self.step_scale == "normalized":
             # A gradient of exactly zero stays zero: the image has no direction to go.
             largest = gradient.abs().amax((1, 2, 3), keepdim=True)
             gradient = gradient / largest.where(largest > 0, 1)
-        return clip(perturbation - self.lr * gradient, pixels, self.eps), memory
+        return clip(at.perturbation - self.lr * gradient, at.pixels, self.eps), memory
+
+    def rank(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor | None:
+        if self.iterate == "first":
+            return None
+        with torch.no_grad():
+            return lrp_loss(at.network, at.pixels + at.perturbation, *memory, p=self.p)
 
 
 class LRPC(LRPAttack):

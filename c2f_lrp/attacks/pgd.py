@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import Attack, clip, input_gradient
+from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(Attack):
+class PGD(BoundedAttack):
     """Signed steps up the cross-entropy of the label, projected onto |eta| <= eps; from eta = 0, no random start.
 
     eps, step_size: in pixel units; step_size None: eps / 4.
@@ -31,15 +31,11 @@ class PGD(Attack):
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         return (labels,)
 
-    def step(
-        self, network: nn.Module, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         (labels,) = memory
-        gradient = input_gradient(
-            lambda x: F.cross_entropy(network(x), labels, reduction="none"), pixels + perturbation
-        )
+        gradient = at.gradient(F.cross_entropy(at.logits, labels, reduction="none"))
         size = self.eps / 4 if self.step_size is None else self.step_size
-        return clip(perturbation + size * gradient.sign(), pixels, self.eps), memory
+        return clip(at.perturbation + size * gradient.sign(), at.pixels, self.eps), memory
 
 
 class PGDC(PGD):
