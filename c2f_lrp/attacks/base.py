@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -13,7 +14,11 @@ from tqdm.auto import tqdm
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.lrp import check_pixels
 
-BATCH_SIZE = 64
+LARGEST_BATCH = 64  # beyond it nothing is gained
+# Memory of a step by that of the layers' outputs: two to five times as much in lrp.py, nine with two passes of zennit
+# (tests/benchmarks/relevance_memory.md).
+KEPT_PER_OUTPUT = 10
+SMALL_BATCH = 8  # so few images are attacked together without asking for the free memory
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Attack(ABC):
         coarse_labels: Tensor,
         fine_labels: Tensor,
         *,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         progress: bool = False,
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
@@ -114,12 +119,15 @@ class Attack(ABC):
         An image leaves as soon as it is fooled, so one whose label at this level is wrong beforehand leaves at once
         with no perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At
         the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
-        own coarse label. Images are attacked in batches of `batch_size`.
+        own coarse label. Images are attacked in batches of `batch_size`; None: as many as half of the free memory
+        holds, up to 64. Images that leave make room in their batch at once.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
         """
         check_inputs(classifier, pixels, coarse_labels, fine_labels)
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
         result = AttackResult(
             torch.zeros_like(pixels),
             torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device),
@@ -127,7 +135,8 @@ class Attack(ABC):
         )
         with tqdm(total=len(pixels), desc=type(self).__name__, unit="image", disable=not progress, leave=False) as bar:
             for network, rows in self.networks(classifier, coarse_labels):
-                for part in rows.split(batch_size):
+                size = batch_size or fitting_batch(network, pixels[rows])
+                for part in rows.split(size):
                     labels = coarse_labels[part], fine_labels[part]
                     done = self.attack_batch(classifier, network, pixels[part], *labels, bar)
                     for total, value in zip(vars(result).values(), done, strict=True):
@@ -234,10 +243,34 @@ class BoundedAttack(Attack):
             return super().initial(pixels)
         noise = torch.empty(pixels.shape, dtype=torch.float64)
         for row, image in enumerate(pixels):
-            content = zlib.crc32(image.float().cpu().contiguous().numpy().tobytes())
-            generator = torch.Generator().manual_seed(self.seed * 2**32 + content)
+            content = zlib.crc32(image.float().cpu().contiguous().numpy().tobytes(), self.seed)
+            generator = torch.Generator().manual_seed(content)  # which reads 32 bits
             noise[row].uniform_(-self.eps, self.eps, generator=generator)
         return clip(noise.to(pixels), pixels, self.eps)
+
+
+def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
+    """A power of two, from what one image's layers put out and the memory that is free."""
+    if len(pixels) <= SMALL_BATCH:
+        return SMALL_BATCH
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda module, seen, out: sizes.append(out.numel() * out.element_size()))
+        for module in network.modules()
+        if next(module.children(), None) is None
+    ]
+    try:
+        with torch.no_grad():
+            network(pixels[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if pixels.is_cuda:
+        free = torch.cuda.mem_get_info(pixels.device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    fits = free // 2 // (KEPT_PER_OUTPUT * sum(sizes)) or 1
+    return min(LARGEST_BATCH, 2 ** (fits.bit_length() - 1))
 
 
 def better_of(kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
