@@ -183,6 +183,40 @@ def test_deepfool_on_an_affine_classifier_has_a_closed_form(affine_clf, grey, at
         assert torch.equal(result.fooled, attacked == coarse) and result.fooled.any()
 
 
+@pytest.mark.parametrize("ends", ["hold", "clip"])
+def test_deepfool_within_the_ends_of_pixels_on_an_affine_classifier(affine_clf, ends):
+    """The shortest way into a half-space within a box is clip(t w): t*, at the boundary, by bisection.
+
+    Neither way may stop short of the boundary, and neither goes further than the overshoot (and the nudge).
+    """
+    pixels = random_pixels(12, 6, 6, seed=8)
+    pixels = (pixels * 1.6 - 76).clamp(0, 255)  # a third of the pixels at an end
+    coarse, fine = affine_clf.predict(pixels)
+    result = DFC(ends=ends)(affine_clf, pixels, coarse, fine)
+    assert result.fooled.all()
+    w = weights_per_pixel(affine_clf.coarse)
+    for row, y in enumerate(coarse.tolist()):
+        x, way = flat(pixels[row]), w[1 - y] - w[y]
+        f = flat(affine_clf.coarse(pixels[row : row + 1]))
+
+        def margin(t, x=x, way=way, gap=f[1 - y] - f[y]):
+            return gap + way @ reference.clip(x, t * way, np.inf)
+
+        low, high = 0.0, 1.0
+        while margin(high) < 0:
+            high *= 2
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if margin(middle) < 0 else (low, middle)
+        eta = flat(result.perturbation[row])
+        inside = (x + eta > 0) & (x + eta < 255)
+        t = eta[inside] / way[inside]
+        assert inside.sum() < len(x) and np.ptp(t) < 1e-9 * t.max()  # one t for every pixel that is not at an end
+        most = 1.02 * high + 2e-4 / np.linalg.norm(way) * result.iterations[row].item()
+        assert high <= t.mean() <= most
+        np.testing.assert_allclose(eta, reference.clip(x, t.mean() * way, np.inf), **STEP)
+
+
 def test_pgd_on_an_affine_classifier_has_a_closed_form(affine_clf, grey):
     """Between two classes every step is the same, s sign(w_other - w_y), until the margin m <= n s ||w||_1."""
     coarse, fine = affine_clf.predict(grey)
@@ -383,6 +417,9 @@ def test_a_single_fine_class_has_coarse_attacks(clf, attack_class):
         ((PGDC, PGDF), "step_size", (0, -1, float("nan")), "step_size is {}"),
         ((DFC, DFF), "overshoot", (-0.01, float("nan")), "overshoot is {}"),
         ((DFC, DFF), "candidates", (0, -1), "candidates is {}"),
+        ((DFC, DFF), "ends", ("mirror",), "ends is '{}'; choose one of hold, clip"),
+        ((LRPC, LRPF), "iterate", ("last",), "iterate is '{}'; choose one of first, best"),
+        ((LRPC, LRPF), "original", ("true",), "original is '{}'; choose one of predicted, given"),
     ],
 )
 def test_settings_that_cannot_work(classes, setting, values, message):

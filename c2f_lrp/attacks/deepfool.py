@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import Attack, Iterate, clip
 
+ENDS = ("hold", "clip")
+NUDGE = 1e-4  # pixel units, as in foolbox
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
@@ -17,11 +20,17 @@ class DeepFool(Attack):
 
     overshoot: how far beyond, as a share of the perturbation. candidates: how many of the highest-scoring other
     labels are considered; None: all.
+
+    ends: pixels have ends, 0 and 255, which the paper's images have not. "hold": a pixel at its end that would go
+    outwards takes no part in a step. "clip": it does and is clipped afterwards, as in foolbox. Each step then falls
+    short, the image creeps to the boundary in more than twice the steps, and a nudge must carry it across; the
+    overshoot is used up on the way. On an affine classifier both ways stand on the shortest path within the ends.
     """
 
     overshoot: float = 0.02
     candidates: int | None = None
     iterations: int = 50
+    ends: str = "hold"
 
     stops_at_flip: ClassVar[bool] = True  # beyond the boundary DeepFool has no direction
 
@@ -31,6 +40,8 @@ class DeepFool(Attack):
             raise ValueError(f"overshoot is {self.overshoot}; give 0 or more, such as 0.02")
         if self.candidates is not None and self.candidates < 1:
             raise ValueError(f"candidates is {self.candidates}; give at least 1, or None for all labels")
+        if self.ends not in ENDS:
+            raise ValueError(f"ends is {self.ends!r}; choose one of {', '.join(ENDS)}")
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The label, the candidates (N, k), and the sum of the steps so far, without overshoot."""
@@ -45,17 +56,17 @@ class DeepFool(Attack):
         margins = at.logits.gather(1, candidates) - at.logits.gather(1, label[:, None])
         gradients = [at.gradient(margin, keep_graph=True) for margin in margins.unbind(1)]
         w = torch.stack(gradients, 1)
-        # A pixel at the end of its range cannot follow a step outwards. Left in w it would shorten the step of all the
-        # others, and the image would creep towards the boundary without crossing it. (The paper's images have no ends.)
-        attacked = (at.pixels + at.perturbation)[:, None]
-        w = w.masked_fill(((attacked <= 0) & (w < 0)) | ((attacked >= 255) & (w > 0)), 0)
+        if self.ends == "hold":
+            attacked = (at.pixels + at.perturbation)[:, None]
+            w = w.masked_fill(((attacked <= 0) & (w < 0)) | ((attacked >= 255) & (w > 0)), 0)
         norms = w.flatten(2).norm(dim=2)
         distances = margins.detach().abs() / norms.where(norms > 0, torch.finfo(norms.dtype).tiny)
         nearest = distances.argmin(1)
         rows = torch.arange(len(w), device=w.device)
         # |f| / ||w||^2 w, the shortest way to the boundary; a network without a gradient stays where it is.
         f, w, norm = margins.detach().abs()[rows, nearest], w[rows, nearest], norms[rows, nearest]
-        length = torch.where(norm > 0, f / norm.where(norm > 0, 1) ** 2, 0)
+        distance = f / norm.where(norm > 0, 1) + (NUDGE if self.ends == "clip" else 0)
+        length = torch.where(norm > 0, distance / norm.where(norm > 0, 1), 0)
         total = total + length.view(-1, 1, 1, 1) * w
         return clip((1 + self.overshoot) * total, at.pixels), (label, candidates, total)
 
