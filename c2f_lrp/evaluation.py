@@ -89,13 +89,15 @@ def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.
     result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
     perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
+    own_fine_after = classifier.predict_fine(images.pixels + perturbation, images.coarse)
     columns = dict(
         coarse=images.coarse,
         fine=images.fine,
         coarse_before=coarse_before,
         fine_before=fine_before,
         coarse_after=coarse_after,
-        fine_after=fine_after,
+        fine_after=fine_after,  # of the fine network that C(x + eta) routes to
+        own_fine_after=own_fine_after,  # of the fine network of the image's own coarse class
         correct=correct,
         fooled=fooled,
         iterations=iterations,

@@ -180,3 +180,36 @@ def before_after_figure(
         for axis, heatmap, name in zip(row[1:], heatmaps, (org, adv), strict=True):
             show_relevance(axis, heatmap, title=f"{name}, {when}")
     return figure
+
+
+def flow_figure(flows: dict[str, np.ndarray], names: tuple[str, ...]) -> Figure:
+    """Where images went: from the coarse label before (left) to the one after (right), a panel for each attack.
+
+    flows: counts (M, M) by title. Bands keep the colour of the label before; images that stayed are pale.
+    """
+    m = len(names)
+    colours = plt.get_cmap("tab10" if m <= 10 else "turbo")(np.arange(m) if m <= 10 else np.linspace(0, 1, m))
+    figure, panels = plt.subplots(
+        1, len(flows), figsize=(3.9 * len(flows), 4.2), squeeze=False, layout="constrained"
+    )
+    x = np.linspace(0, 1, 50)
+    bend = (1 - np.cos(np.pi * x)) / 2
+    for axes, (title, counts) in zip(panels[0], flows.items(), strict=True):
+        gap = 0.03 * counts.sum()
+        starts = [np.concatenate([[0], np.cumsum(counts.sum(axis) + gap)[:-1]]) for axis in (1, 0)]
+        left, right = (ends.copy() for ends in starts)
+        for i, j in np.ndindex(m, m):
+            n = counts[i, j]
+            low = left[i] + (right[j] - left[i]) * bend
+            axes.fill_between(x, low, low + n, color=colours[i], alpha=0.15 if i == j else 0.75, linewidth=0)
+            left[i], right[j] = left[i] + n, right[j] + n
+        for side, sums, at in ((0, counts.sum(1), starts[0]), (1, counts.sum(0), starts[1])):
+            for name, colour, total, low in zip(names, colours, sums, at, strict=True):
+                if total:
+                    axes.fill_between([side - 0.03, side + 0.03], low, low + total, color=colour, linewidth=0)
+                    place = dict(x=-0.06, ha="right") if side == 0 else dict(x=1.06, ha="left")
+                    axes.text(y=low + total / 2, s=f"{name} {total}", va="center", fontsize=7, **place)
+        axes.set(xlim=(-0.75, 1.75), title=title)
+        axes.invert_yaxis()
+        axes.axis("off")
+    return figure

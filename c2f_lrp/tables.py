@@ -1,5 +1,6 @@
 """Tables I and II: which attacks they hold, what the paper prints, and how ours compare."""
 
+import numpy as np
 import pandas as pd
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
@@ -103,3 +104,31 @@ def claims(comparison: pd.DataFrame) -> pd.DataFrame:
     if set(PAPER_EPS) <= set(values.bound):  # the paper can only be judged on its own bounds
         table = {"paper": judge("paper", readings[0])} | table
     return pd.DataFrame(table).rename_axis("claim")
+
+
+def outcomes(rows: pd.DataFrame) -> pd.DataFrame:
+    """What became of the two labels: one line per setting, in percent of the images classified correctly beforehand.
+
+    rows: of `evaluation.evaluate`. The first four columns exclude each other. An image whose coarse label changed is
+    routed to another fine network, whatever its own would say; `same fine label` and `fine label too` tell that.
+    """
+    correct = rows[rows.correct]
+    coarse = correct.coarse_after != correct.coarse_before
+    fine = correct.own_fine_after != correct.fine_before
+    cases = {
+        "neither label": ~coarse & ~fine,
+        "fine label only": ~coarse & fine,
+        "coarse label, its fine network still says the same": coarse & ~fine,
+        "coarse label, its fine network would change too": coarse & fine,
+        "routed to another fine network": coarse,
+    }
+    return 100 * pd.DataFrame(cases).groupby(correct.setting, sort=False).mean()
+
+
+def flows(rows: pd.DataFrame, n_coarse: int) -> dict[str, np.ndarray]:
+    """For each setting counts (M, M) of images by coarse label before (row) and after (column) the attack."""
+    counts = {}
+    for name, group in rows[rows.correct].groupby("setting", sort=False):
+        counts[name] = np.zeros((n_coarse, n_coarse), int)
+        np.add.at(counts[name], (group.coarse_before, group.coarse_after), 1)
+    return counts

@@ -1,0 +1,58 @@
+"""What became of the labels: outcomes and flows of rows written by hand, and the rows behind them."""
+
+import numpy as np
+import pandas as pd
+
+from c2f_lrp import evaluation, plotting, tables
+from c2f_lrp.attacks import LRPC
+from c2f_lrp.datasets import Images
+
+COLUMNS = ["setting", "correct", "coarse_before", "coarse_after", "fine_before", "fine_after", "own_fine_after"]
+ROWS = pd.DataFrame(
+    [
+        ("a", True, 0, 0, 1, 1, 1),  # neither
+        ("a", True, 0, 0, 1, 2, 2),  # the fine label inside its class
+        ("a", True, 0, 2, 1, 1, 1),  # routed; its own fine network still says 1
+        ("a", True, 1, 2, 0, 0, 3),  # routed; its own would say 3
+        ("a", False, 1, 0, 0, 0, 1),  # wrong beforehand: not counted
+        ("b", True, 2, 2, 0, 0, 0),
+    ],
+    columns=COLUMNS,
+)
+
+
+def test_outcomes_are_shares_of_the_images_classified_correctly():
+    table = tables.outcomes(ROWS)
+    assert list(table.index) == ["a", "b"]
+    assert table.loc["a"].tolist() == [25, 25, 25, 25, 50]
+    assert table.loc["b"].tolist() == [100, 0, 0, 0, 0]
+
+
+def test_flows_count_labels_before_and_after():
+    flows = tables.flows(ROWS, 3)
+    assert flows["a"].tolist() == [[2, 0, 1], [0, 0, 1], [0, 0, 0]]
+    assert flows["b"].tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_rows_hold_what_the_own_fine_network_says(clf, images):
+    names = tuple(map(str, range(len(images.pixels))))
+    given = Images(images.pixels, images.coarse, images.fine, None, None, None, names)
+    rows = evaluation.attack_rows(clf, given, LRPC(iterations=3))
+    eta = LRPC(iterations=3)(clf, images.pixels, images.coarse, images.fine).perturbation
+    coarse, fine = clf.predict(images.pixels + eta)
+    own = [clf.fine[y](x[None]).argmax().item() for y, x in zip(images.coarse, images.pixels + eta, strict=True)]
+    assert rows.own_fine_after.tolist() == own
+    kept = (coarse == images.coarse).numpy()
+    assert not kept.all() and (rows.own_fine_after == fine.numpy())[kept].all()
+    shares = tables.outcomes(rows.assign(setting="x")).loc["x"]
+    assert shares.iloc[:4].sum() == 100 and shares.iloc[4] == 100 * (1 - kept.mean())
+
+
+def test_the_flow_figure_shows_every_image_twice():
+    counts = np.array([[3, 1, 0], [0, 0, 2], [0, 0, 0]])
+    figure = plotting.flow_figure({"one": counts, "two": counts.T}, ("cat", "dog", "fox"))
+    for axes, total in zip(figure.axes, (counts, counts.T), strict=True):
+        texts = [text.get_text() for text in axes.texts]
+        left = [f"{name} {n}" for name, n in zip(("cat", "dog", "fox"), total.sum(1), strict=True) if n]
+        right = [f"{name} {n}" for name, n in zip(("cat", "dog", "fox"), total.sum(0), strict=True) if n]
+        assert sorted(texts) == sorted(left + right)
