@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from c2f_lrp.attacks import Attack
+from c2f_lrp.attacks import Attack, preflight
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP
@@ -40,7 +41,8 @@ def evaluate(
     class has a single fine class have no row at the fine level.
 
     Shards of rows are written to the folder `store`, each under a hash of all that determines it (settings, weights,
-    images, package version), and read from there when `resume` is set.
+    images, package version), and read from there when `resume` is set. Before a setting's first shard is attacked,
+    `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
     """
     if not len(images):
         raise ValueError("no images were given to evaluate")
@@ -55,13 +57,16 @@ def evaluate(
     ]
     if not shards:
         raise ValueError(f"none of the {len(images)} images is of a coarse class with several fine ones")
-    tables = []
+    tables, checked = [], set()
     progress = tqdm(total=sum(len(shard) for _, _, shard in shards), unit="image", desc="attacking")
     for name, attack, shard in shards:
         progress.set_postfix_str(name)
         path = None if store is None else Path(store) / f"{shard_key(identity, attack, shard)}.parquet"
         table = read_shard(path) if resume and path is not None else None
         if table is None:
+            if name not in checked:
+                checked.add(name)
+                warn_of_doubts(classifier, shard, attack)
             table = attack_rows(classifier, shard, attack)
             if path is not None:
                 write_shard(path, table)
@@ -74,6 +79,15 @@ def evaluate(
 def attackable(classifier: CoarseToFine, images: Images, level: str) -> Images:
     """The images whose label at this level can change: at the fine level not those of a class with one fine class."""
     return images if level == "coarse" else images[torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1]
+
+
+def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
+    """Warn of what `attacks.preflight` finds with the first n images that are classified correctly."""
+    labels = images.coarse, images.fine
+    right = torch.stack([a == b for a, b in zip(classifier.predict(images.pixels), labels, strict=True)]).all(0)
+    few = images[right.nonzero().flatten()[:n]]
+    for doubt in preflight(attack, classifier, few.pixels, few.coarse, few.fine):
+        warnings.warn(doubt, stacklevel=3)
 
 
 def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.DataFrame:

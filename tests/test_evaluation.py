@@ -7,7 +7,7 @@ import torch
 from networks import SIZE, random_pixels
 
 from c2f_lrp import evaluation, tables
-from c2f_lrp.attacks import DFC, DFF, PGDC, PGDF
+from c2f_lrp.attacks import DFC, DFF, LRPC, PGDC, PGDF
 from c2f_lrp.datasets import Images
 
 
@@ -49,6 +49,15 @@ def test_fine_rows_need_both_labels_right(clf, images):
     if "image 0" in rows.index:  # coarse label wrong: cannot count as a fine-level success
         assert not rows.correct["image 0"] and not rows.fooled["image 0"]
     assert not rows.correct["image 1"] and rows.fooled["image 1"]
+
+
+@pytest.mark.filterwarnings("ignore:one_hot with ignored biases", "ignore:LRPC. the first step moved none")
+def test_an_attack_that_follows_nothing_is_announced_once(clf, images, monkeypatch, recwarn):
+    monkeypatch.setattr(evaluation, "SHARD_SIZE", 6)
+    attacks = {"literal": LRPC(init="one_hot", bias="ignore", iterations=1), "other": LRPC(iterations=1)}
+    evaluation.evaluate(clf, images, attacks)
+    doubts = [str(warning.message) for warning in recwarn if "the gradient of LRPC" in str(warning.message)]
+    assert len(doubts) == 1 and "bias='ignore'" in doubts[0] and "is zero" in doubts[0]
 
 
 def test_a_resumed_run_reads_its_shards_and_gives_the_same_rows(clf, images, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def preflight(
             f"pixels reach {pixels.max():g} only, as if scaled to [0, 1]; this package wants [0, 255], and eps and lr "
             "in the same units: multiply by 255"
         )
-    for network, rows in attack.networks(classifier, coarse):
+    for network, rows in attack.networks(classifier, coarse) if len(pixels) else []:
         labels = (coarse if attack.level == "coarse" else fine)[rows]
         with torch.no_grad():
             logits = finite(network(pixels[rows[:64]]))
