@@ -65,6 +65,7 @@ class LRP:
 
     def __init__(self, classifier: nn.Module, init: str = "one_hot", bias: str = "absorb"):
         check_choices(classifier, init, bias)
+        self.classifier = classifier
         self.layers = read_layers(classifier.layers)
         self.normalize = classifier.normalize
         self.init = init

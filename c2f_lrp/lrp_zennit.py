@@ -34,6 +34,7 @@ class ZennitLRP:
 
     def __init__(self, classifier: nn.Module, init: str = "one_hot", bias: str = "absorb"):
         check_choices(classifier, init, bias)
+        self.classifier = classifier
         self.normalize = classifier.normalize
         self.init = init
         self.bias = bias

@@ -1,5 +1,10 @@
-"""Equation (10), the fooling ratio, and where relevance lies."""
+"""Equation (10), the fooling ratio, where relevance and perturbations lie, and how alike two heatmaps are.
 
+Heatmaps and perturbations are (N, 3, H, W), masks bool (N, H, W); a pixel's relevance is the sum over its channels, its
+share of a perturbation the sum of their absolute values. Each measure gives one value per image, (N,).
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,15 +44,109 @@ def fooling_ratio(fooled: Tensor) -> float:
     return fooled.double().mean().item()
 
 
+# ---------------------------------------------------------------------------------------------- where relevance lies
 def relevance_mass(heatmap: Tensor, masks: Tensor) -> Tensor:
-    """Share (N,) of the positive relevance of heatmaps (N, 3, H, W) inside masks, bool (N, H, W).
+    """Share of the positive relevance that lies inside the masks.
 
-    "Relevance mass accuracy" of Arras et al., "CLEVR-XAI" (Information Fusion 2022): colour channels are summed first.
-    nan where a heatmap has no positive relevance.
+    "Relevance mass accuracy" of Arras, Osman and Samek, "CLEVR-XAI" (Information Fusion 2022). nan where a heatmap has
+    no positive relevance.
     """
-    if heatmap.ndim != 4 or masks.shape != (len(heatmap), *heatmap.shape[2:]):
-        raise ValueError(
-            f"heatmaps have shape {tuple(heatmap.shape)}, masks {tuple(masks.shape)}; give (N, 3, H, W) and (N, H, W)"
-        )
-    positive = heatmap.sum(1).clamp(min=0)
+    check_masks(heatmap, masks)
+    positive = per_pixel(heatmap).clamp(min=0)
     return (positive * masks).sum((1, 2)) / positive.sum((1, 2))
+
+
+def relevance_rank(heatmap: Tensor, masks: Tensor) -> Tensor:
+    """Share of the k most relevant pixels that lie inside the masks, k being the number of pixels in the mask.
+
+    "Relevance rank accuracy" of the same paper. nan for an empty mask.
+    """
+    check_masks(heatmap, masks)
+    shares = [
+        masks[row].flatten()[values.topk(int(masks[row].sum())).indices].to(values.dtype).mean()
+        for row, values in enumerate(per_pixel(heatmap).flatten(1))
+    ]
+    return torch.stack(shares) if shares else heatmap.new_zeros(0)
+
+
+def most_relevant(heatmap: Tensor, share: float = 0.1) -> Tensor:
+    """Masks of the most relevant pixels, as many as `share` of the image, at least one."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; give a share of the pixels above 0 and up to 1, such as 0.1")
+    values = per_pixel(heatmap).flatten(1)
+    top = values.topk(max(1, round(share * values.shape[1])), 1).indices
+    masks = torch.zeros_like(values, dtype=torch.bool).scatter(1, top, True)
+    return masks.unflatten(1, heatmap.shape[2:])
+
+
+# ------------------------------------------------------------------------------------------ where a perturbation lies
+def perturbation_share(perturbation: Tensor, masks: Tensor) -> Tensor:
+    """Share of ||eta||_1 inside the masks; nan without a perturbation.
+
+    Compare it with the masks' share of the image: that is what a perturbation spread evenly has.
+    """
+    check_masks(perturbation, masks)
+    size = per_pixel(perturbation.abs())
+    return (size * masks).sum((1, 2)) / size.sum((1, 2))
+
+
+def hoyer(perturbation: Tensor) -> Tensor:
+    """Sparsity over pixels, 0 (all alike) to 1 (a single pixel): (sqrt n - l1 / l2) / (sqrt n - 1).
+
+    Hoyer, "Non-negative matrix factorization with sparseness constraints" (JMLR 2004). nan without a perturbation.
+    """
+    size = per_pixel(perturbation.abs()).flatten(1)
+    root = size.shape[1] ** 0.5
+    return (root - size.sum(1) / size.norm(dim=1)) / (root - 1)
+
+
+def entropy(perturbation: Tensor) -> Tensor:
+    """Shannon entropy of the perturbation's shares per pixel, 0 (a single pixel) to 1 (all alike): over log n.
+
+    nan without a perturbation.
+    """
+    size = per_pixel(perturbation.abs()).flatten(1)
+    shares = size / size.sum(1, keepdim=True)
+    return -torch.special.xlogy(shares, shares).sum(1) / np.log(size.shape[1])
+
+
+# ---------------------------------------------------------------------------------------------- two heatmaps compared
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of the angle between two heatmaps (or gradients), over all their entries."""
+    return torch.cosine_similarity(a.flatten(1), b.flatten(1))
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's correlation of two heatmaps over pixels, ties in the order of the pixels; Adebayo et al. 2018."""
+    ranks = [per_pixel(x).flatten(1).argsort(1, stable=True).argsort(1).double() for x in (a, b)]
+    a, b = (x - x.mean(1, keepdim=True) for x in ranks)
+    return torch.cosine_similarity(a, b).to(torch.get_default_dtype())
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+def per_pixel(values: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, H, W)."""
+    if values.ndim != 4:
+        raise ValueError(f"shape {tuple(values.shape)} was given; give a batch (N, 3, H, W)")
+    return values.sum(1)
+
+
+def check_masks(values: Tensor, masks: Tensor) -> None:
+    if values.ndim != 4 or masks.shape != (len(values), *values.shape[2:]):
+        raise ValueError(
+            f"values have shape {tuple(values.shape)}, masks {tuple(masks.shape)}; give (N, 3, H, W) and (N, H, W)"
+        )
+
+
+def bootstrap(values, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """The mean over images and its percentile bootstrap interval (Efron and Tibshirani 1993); nans are left out.
+
+    (nan, nan, nan) without a value.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return (float("nan"),) * 3
+    means = np.random.default_rng(seed).choice(values, (resamples, len(values))).mean(1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(values.mean()), float(low), float(high)

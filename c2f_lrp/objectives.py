@@ -2,12 +2,16 @@
 
 One pair of functions serves both levels: with the coarse network they are eqs. (6) and (7), with the fine network
 F^{r_org} eqs. (8) and (9).
+
+Eq. (7) at p = 1 sees how much relevance there is in all, and not where. Two losses that see where it lies follow; they
+are ours, not the paper's.
 """
 
 import torch
 from torch import Tensor
 
 from c2f_lrp.lrp import LRP
+from c2f_lrp.metrics import most_relevant, per_pixel
 
 
 def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,3 +48,47 @@ def signed_norm(relevance: Tensor, p: float) -> Tensor:
     """
     flat = relevance.flatten(1)
     return torch.linalg.vector_norm(flat.clamp(min=0), p, 1) - torch.linalg.vector_norm(flat.clamp(max=0), p, 1)
+
+
+# ------------------------------------------------------------------------------------------- where the relevance lies
+def evidence_regions(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, share: float = 0.1) -> Tensor:
+    """bool (N, 2, H, W): where the given images speak more for org than for adv, and the reverse; a tenth of each image.
+
+    The most positive pixels of the difference of both heatmaps, each scaled to the sum 1: under the z+ rule the heatmaps
+    of two labels are nearly the same (Sixt et al., "When explanations lie", ICML 2020; notebook 10), and only their
+    difference tells the labels apart (contrastive LRP: Gu et al., ACCV 2018). Taken from the clean images and kept.
+    """
+    with torch.no_grad():
+        shares = [per_pixel(heatmap) for heatmap in lrp.relevances(pixels, [org, adv])]
+        for_org, for_adv = (heatmap / heatmap.abs().sum((1, 2), keepdim=True).clamp(min=1e-12) for heatmap in shares)
+        difference = (for_org - for_adv)[:, None]
+        return torch.stack([most_relevant(difference, share), most_relevant(-difference, share)], 1)
+
+
+def regions_loss(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor) -> Tensor:
+    """Eq. (7) at p = 1 with each sum taken over the label's own region only, one value per image (N,).
+
+    sum_{i in A} R_org,i - sum_{i in B} R_adv,i. Unlike eq. (7) it falls when relevance moves, so it has a gradient also
+    with eqs. (3)-(5) as printed.
+    """
+    r_org, r_adv = lrp.relevances(pixels, [org, adv])
+    return (per_pixel(r_org) * regions[:, 0]).sum((1, 2)) - (per_pixel(r_adv) * regions[:, 1]).sum((1, 2))
+
+
+def margin(logits: Tensor, org: Tensor, adv: Tensor) -> Tensor:
+    """f_org - f_adv of logits (N, M): (N,)."""
+    return (logits.gather(1, org[:, None]) - logits.gather(1, adv[:, None])).squeeze(1)
+
+
+def attention_loss(
+    lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor, clean_margin: Tensor
+) -> Tensor:
+    """The logit margin, and where the label it speaks for is seen: (N,).
+
+    (f_org - f_adv) / clean_margin + (share of R_org+ in A) - (share of R_org+ in B). The first term makes the label
+    change, being 1 on the clean image (clean_margin, (N,)) and 0 at the boundary; the second, between 1 and -1, moves
+    the label's relevance from its own region to the rival's on the way.
+    """
+    positive = per_pixel(lrp.relevance(pixels, org)).clamp(min=0)
+    inside = (positive[:, None] * regions).sum((2, 3)) / positive.sum((1, 2)).clamp(min=1e-12)[:, None]
+    return margin(lrp.classifier(pixels), org, adv) / clean_margin.clamp(min=1e-6) + inside[:, 0] - inside[:, 1]

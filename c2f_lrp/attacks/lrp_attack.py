@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
 from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, choose_lrp
-from c2f_lrp.objectives import adversarial_labels, check_norm, lrp_loss
+from c2f_lrp.objectives import (
+    adversarial_labels,
+    attention_loss,
+    check_norm,
+    evidence_regions,
+    lrp_loss,
+    margin,
+    regions_loss,
+)
 
 STEPS = ("normalized", "gradient")
+OBJECTIVES = ("eq7", "regions", "attention")
 ITERATES = ("first", "best")
 ORIGINALS = ("predicted", "given")
 
@@ -26,6 +35,8 @@ class LRPAttack(BoundedAttack):
 
     eps           bound of the perturbation in pixel units (the paper: 10, 20, 40)
     init, bias    the reading of eqs. (3)-(4), see c2f_lrp.lrp
+    objective     "eq7": eqs. (7) and (9), the paper's; "regions" or "attention": the losses of that name in
+                  c2f_lrp.objectives, which see where relevance lies
     p             the norm in eqs. (7) and (9); the paper: 1
     lr            step size, in pixel units when step_scale is "normalized"
     step_scale    "normalized": by the largest entry of each image's gradient; "gradient": as printed
@@ -43,6 +54,7 @@ class LRPAttack(BoundedAttack):
     eps: float = 10
     init: str = "one_hot"
     bias: str = "absorb"
+    objective: str = "eq7"
     p: float = 1
     lr: float = 10
     step_scale: str = "normalized"
@@ -53,7 +65,7 @@ class LRPAttack(BoundedAttack):
 
     def __post_init__(self):
         super().__post_init__()
-        choices = dict(init=INITS, bias=BIASES, step_scale=STEPS, backend=BACKENDS)
+        choices = dict(init=INITS, bias=BIASES, objective=OBJECTIVES, step_scale=STEPS, backend=BACKENDS)
         choices |= dict(iterate=ITERATES, original=ORIGINALS)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -61,7 +73,9 @@ class LRPAttack(BoundedAttack):
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; give a step size above 0")
         check_norm(self.p)
-        if (self.init, self.bias, self.p) == ("one_hot", "ignore", 1):
+        if self.p != 1 and self.objective != "eq7":
+            raise ValueError(f"p is {self.p} and objective {self.objective!r}; only eq7 has a norm, leave p at 1")
+        if (self.objective, self.init, self.bias, self.p) == ("eq7", "one_hot", "ignore", 1):
             warnings.warn(
                 "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, so "
                 "the loss is zero for every image and its gradient is rounding noise; choose "
@@ -70,17 +84,26 @@ class LRPAttack(BoundedAttack):
             )
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack."""
+        """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack.
+
+        And what else the objective compares with: where the clean image has the evidence of both, its margin.
+        """
         logits = network(pixels)
         if self.original == "given":  # as if the network preferred it: the runner-up is the best of the others
             logits = logits.scatter(1, labels[:, None], torch.inf)
-        return adversarial_labels(logits)
+        org, adv = adversarial_labels(logits)
+        if self.objective == "eq7":
+            return org, adv
+        regions = evidence_regions(self.prepare(network), pixels, org, adv)
+        if self.objective == "regions":
+            return org, adv, regions
+        return org, adv, regions, margin(network(pixels), org, adv)
 
     def prepare(self, network: nn.Module) -> LRP:
         return choose_lrp(network, self.init, self.bias, self.backend)
 
     def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        gradient = input_gradient(lambda x: lrp_loss(at.network, x, *memory, p=self.p), at.pixels + at.perturbation)
+        gradient = input_gradient(lambda x: self.loss(at.network, x, memory), at.pixels + at.perturbation)
         if self.step_scale == "normalized":
             # A gradient of exactly zero stays zero: the image has no direction to go.
             largest = gradient.abs().amax((1, 2, 3), keepdim=True)
@@ -91,7 +114,13 @@ class LRPAttack(BoundedAttack):
         if self.iterate == "first":
             return None
         with torch.no_grad():
-            return lrp_loss(at.network, at.pixels + at.perturbation, *memory, p=self.p)
+            return self.loss(at.network, at.pixels + at.perturbation, memory)
+
+    def loss(self, lrp: LRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
+        """What is descended, (N,)."""
+        if self.objective == "eq7":
+            return lrp_loss(lrp, pixels, *memory, p=self.p)
+        return (regions_loss if self.objective == "regions" else attention_loss)(lrp, pixels, *memory)
 
 
 class LRPC(LRPAttack):
