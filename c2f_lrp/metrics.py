@@ -118,7 +118,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's correlation of two heatmaps over pixels, ties in the order of the pixels; Adebayo et al. 2018."""
-    ranks = [per_pixel(x).flatten(1).argsort(1, stable=True).argsort(1).double() for x in (a, b)]
+    ranks = [per_pixel(x).flatten(1).argsort(dim=1, stable=True).argsort(dim=1).double() for x in (a, b)]
     a, b = (x - x.mean(1, keepdim=True) for x in ranks)
     return torch.cosine_similarity(a, b).to(torch.get_default_dtype())
 

@@ -333,3 +333,52 @@ def relevance_mass(heatmap: np.ndarray, mask: np.ndarray) -> float:
     """Of one heatmap (3, H, W), channels added up: the share of the positive relevance inside the mask (H, W)."""
     positive = np.maximum(heatmap.sum(0), 0)
     return positive[mask].sum() / positive.sum() if positive.sum() else float("nan")
+
+
+def relevance_rank(heatmap: np.ndarray, mask: np.ndarray) -> float:
+    """Of the k pixels with the most relevance, k = |mask|, the share inside the mask."""
+    summed, inside = heatmap.sum(0).ravel(), mask.ravel()
+    k = int(inside.sum())
+    best = sorted(range(len(summed)), key=lambda i: -summed[i])[:k]
+    return sum(inside[i] for i in best) / k if k else np.nan
+
+
+def perturbation_share(eta: np.ndarray, mask: np.ndarray) -> float:
+    size = abs(eta).sum(0)
+    return sum(size[mask]) / sum(size.ravel())
+
+
+def hoyer(eta: np.ndarray) -> float:
+    size = abs(eta).sum(0).ravel()
+    n = len(size)
+    return (n**0.5 - sum(size) / sum(size**2) ** 0.5) / (n**0.5 - 1)
+
+
+def entropy(eta: np.ndarray) -> float:
+    shares = abs(eta).sum(0).ravel() / abs(eta).sum()
+    return -sum(q * np.log(q) for q in shares if q > 0) / np.log(len(shares))
+
+
+def evidence_regions(r_org: np.ndarray, r_adv: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels where the one heatmap exceeds the other most, each divided by the sum of its absolute values."""
+    one, other = (r.sum(0) / abs(r.sum(0)).sum() for r in (r_org, r_adv))
+    masks = []
+    for difference in (one - other, other - one):
+        flat = difference.ravel()
+        best = sorted(range(len(flat)), key=lambda i: -flat[i])[: round(share * len(flat))]
+        masks.append(np.isin(np.arange(len(flat)), best).reshape(difference.shape))
+    return tuple(masks)
+
+
+def regions_loss(network, x, org, adv, regions, init, bias):
+    shape = (-1, *regions[0].shape)
+    r_org, r_adv = (relevance(network, x, c, init, bias).reshape(shape).sum(0) for c in (org, adv))
+    return r_org[regions[0]].sum() - r_adv[regions[1]].sum()
+
+
+def attention_loss(network, x, org, adv, regions, clean_margin, init, bias):
+    r_org = relevance(network, x, org, init, bias).reshape(-1, *regions[0].shape).sum(0)
+    positive, _ = parts(r_org)
+    f = logits(network, x)
+    share = [positive[mask].sum() / positive.sum() for mask in regions]
+    return (f[org] - f[adv]) / clean_margin + share[0] - share[1]

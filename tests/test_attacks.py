@@ -418,6 +418,7 @@ def test_a_single_fine_class_has_coarse_attacks(clf, attack_class):
         ((DFC, DFF), "overshoot", (-0.01, float("nan")), "overshoot is {}"),
         ((DFC, DFF), "candidates", (0, -1), "candidates is {}"),
         ((DFC, DFF), "ends", ("mirror",), "ends is '{}'; choose one of hold, clip"),
+        ((LRPC, LRPF), "objective", ("eq9",), "objective is '{}'; choose one of eq7, regions, attention"),
         ((LRPC, LRPF), "iterate", ("last",), "iterate is '{}'; choose one of first, best"),
         ((LRPC, LRPF), "original", ("true",), "original is '{}'; choose one of predicted, given"),
     ],

@@ -23,6 +23,8 @@ ATTACKS = {
     "LRPF": LRPF(iterations=6),
     "LRPC, logit start": LRPC(iterations=6, init="logit", bias="ignore"),
     "LRPF, p = 2": LRPF(iterations=6, p=2),
+    "LRPC, regions": LRPC(iterations=4, objective="regions"),
+    "LRPF, attention": LRPF(iterations=4, objective="attention"),
     "LRPC, best iterate": LRPC(iterations=4, iterate="best"),
     "LRPF, random start": LRPF(iterations=6, random_start=True, seed=7),
     "LRPC by zennit": LRPC(iterations=3, backend="zennit"),

@@ -1,4 +1,4 @@
-"""Equation (10), the fooling ratio and the relevance mass, against NumPy."""
+"""Equation (10), the fooling ratio, measures of heatmaps and perturbations, against NumPy, SciPy and the twin."""
 
 import math
 
@@ -8,7 +8,9 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
+from c2f_lrp import metrics
 from c2f_lrp.metrics import fooling_ratio, perceptibility, relevance_mass
 
 NORMS = (1, 2, float("inf"))
@@ -98,5 +100,92 @@ def test_relevance_mass_without_positive_relevance_is_nan():
 
 @pytest.mark.parametrize("masks", [(1, 2, 2), (2, 2, 3), (2, 3, 2, 2)])
 def test_relevance_mass_of_masks_that_do_not_fit(masks):
-    with pytest.raises(ValueError, match="heatmaps have shape"):
+    with pytest.raises(ValueError, match="values have shape"):
         relevance_mass(torch.ones(2, 3, 2, 2), torch.ones(masks, dtype=torch.bool))
+
+
+@settings(deadline=None)
+@given(shapes, st.integers(0, 2**32))
+def test_relevance_rank(shape, seed):
+    heatmap, masks = normal(shape, seed), normal((shape[0], *shape[2:]), seed + 1) > 0
+    rank = metrics.relevance_rank(heatmap, masks)
+    expected = [reference.relevance_rank(r, m) for r, m in zip(heatmap.numpy(), masks.numpy(), strict=True)]
+    np.testing.assert_allclose(rank.numpy(), expected, rtol=1e-12)  # nan for an empty mask
+
+
+def test_relevance_rank_by_hand():
+    heatmap = torch.tensor([4.0, 3, 2, 1]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+    for mask, expected in (([1, 1, 0, 0], 1), ([1, 0, 0, 1], 0.5), ([0, 0, 0, 1], 0), ([1, 1, 1, 1], 1)):
+        assert metrics.relevance_rank(heatmap, torch.tensor(mask).bool().view(1, 2, 2)).item() == expected
+
+
+@pytest.mark.parametrize(("share", "n"), [(1, 12), (0.5, 6), (0.1, 1), (0.01, 1)])
+def test_most_relevant_pixels(share, n):
+    heatmap = normal((2, 3, 3, 4), 1)
+    masks = metrics.most_relevant(heatmap, share)
+    for values, mask in zip(heatmap.sum(1), masks, strict=True):
+        assert mask.sum() == n
+        if n < 12:
+            assert values[mask].min() > values[~mask].max()
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match="share is"):
+        metrics.most_relevant(torch.ones(1, 3, 2, 2), share)
+
+
+@settings(deadline=None)
+@given(st.tuples(st.integers(1, 4), st.just(3), st.integers(2, 5), st.integers(2, 5)), st.integers(0, 2**32))
+def test_where_a_perturbation_lies(shape, seed):
+    eta, masks = normal(shape, seed), normal((shape[0], *shape[2:]), seed + 1) > 0
+    for ours, twin in (
+        (metrics.perturbation_share(eta, masks), reference.perturbation_share),
+        (metrics.hoyer(eta), lambda e, _: reference.hoyer(e)),
+        (metrics.entropy(eta), lambda e, _: reference.entropy(e)),
+    ):
+        expected = [twin(e, m) for e, m in zip(eta.numpy(), masks.numpy(), strict=True)]
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_sparsity_and_entropy_of_the_extremes():
+    single, even = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    single[0, 1, 2, 3] = -5
+    for eta, sparsity, spread in ((single, 1, 0), (even, 0, 1), (-even, 0, 1)):
+        assert metrics.hoyer(eta).item() == pytest.approx(sparsity, abs=1e-6)
+        assert metrics.entropy(eta).item() == pytest.approx(spread, abs=1e-6)
+    nothing = torch.zeros(1, 3, 4, 4)
+    values = metrics.hoyer(nothing), metrics.entropy(nothing), metrics.perturbation_share(nothing, nothing[:, 0] == 0)
+    assert all(value.isnan().all() for value in values)
+
+
+@settings(deadline=None)
+@given(st.tuples(st.integers(1, 4), st.just(3), st.integers(2, 5), st.integers(2, 5)), st.integers(0, 2**32))
+def test_heatmaps_compared(shape, seed):
+    a, b = normal(shape, seed), normal(shape, seed + 1)
+    for row in range(shape[0]):
+        flat = [x[row].numpy().ravel() for x in (a, b)]
+        angle = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
+        assert metrics.cosine(a, b)[row].item() == pytest.approx(angle, abs=1e-12)
+        spearman = stats.spearmanr(*(x[row].sum(0).numpy().ravel() for x in (a, b))).statistic
+        assert metrics.rank_correlation(a, b)[row].item() == pytest.approx(spearman, abs=1e-6)  # kept in float32
+    assert metrics.rank_correlation(a, a.exp() + 0 * b).shape == (shape[0],)
+
+
+def test_bootstrap_intervals_are_those_of_scipy():
+    """The percentile interval of the mean; two ways of drawing agree to a few percent of its width."""
+    values = normal((40,), 5).numpy() + 3
+    mean, low, high = metrics.bootstrap(np.append(values, np.nan), resamples=20_000)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, random_state=0)
+    assert mean == pytest.approx(values.mean(), rel=1e-12)
+    width = high - low
+    assert abs(low - theirs.confidence_interval.low) < 0.05 * width
+    assert abs(high - theirs.confidence_interval.high) < 0.05 * width
+    assert metrics.bootstrap(values) == metrics.bootstrap(values)
+    assert metrics.bootstrap([2.0, 2.0]) == (2, 2, 2)
+    assert np.isnan(metrics.bootstrap([np.nan])).all()
+
+
+def test_measures_want_batches():
+    with pytest.raises(ValueError, match=r"give a batch \(N, 3, H, W\)"):
+        metrics.hoyer(torch.ones(3, 4, 4))

@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 
+from c2f_lrp import objectives
 from c2f_lrp.lrp import BIASES, INITS, LRP
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
 
@@ -87,3 +88,51 @@ def test_labels_that_do_not_fit_the_images(clf, images, p, n):
     pixels, labels = images.pixels[:2], images.coarse[:n]
     with pytest.raises((ValueError, RuntimeError)):
         lrp_loss(LRP(clf.coarse), pixels, labels, 1 - labels, p)
+
+
+# --------------------------------------------------------------------------------------- where the relevance lies
+def case(clf, images, init, bias, share=0.2):
+    """One image with its labels, regions and clean margin, and the same for the twin."""
+    image, lrp = images.pixels[:1], LRP(clf.coarse, init, bias)
+    org, adv = adversarial_labels(clf.coarse(image))
+    regions = objectives.evidence_regions(lrp, image, org, adv, share)
+    twin = reference.read(clf.coarse, image.shape[1:])
+    flat, shape = image.numpy().ravel(), image.shape[1:]
+    maps = [reference.relevance(twin, flat, c.item(), init, bias).reshape(shape) for c in (org, adv)]
+    return image, lrp, org, adv, regions, twin, maps
+
+
+@pytest.mark.parametrize(("init", "bias"), READINGS)
+def test_evidence_regions_are_the_twins(clf, images, init, bias):
+    *_, regions, _, maps = case(clf, images, init, bias)
+    expected = reference.evidence_regions(*maps, 0.2)
+    np.testing.assert_array_equal(regions[0].numpy(), np.stack(expected))
+    assert (regions.sum((2, 3)) == 7).all() and not (regions[0, 0] & regions[0, 1]).any()  # 7 of 36 pixels
+
+
+@pytest.mark.parametrize("name", ["regions", "attention"])
+@pytest.mark.parametrize(("init", "bias"), READINGS)
+def test_losses_that_see_where_relevance_lies(clf, images, init, bias, name):
+    """Value and gradient against the twin, the gradient against central differences too; also as printed."""
+    image, lrp, org, adv, regions, twin, _ = case(clf, images, init, bias)
+    o, a, masks, clean = org.item(), adv.item(), tuple(regions[0].numpy()), 0.7
+    if name == "regions":
+        ours = lambda x: objectives.regions_loss(lrp, x, *(v.expand(len(x), *v.shape[1:]) for v in (org, adv, regions)))  # noqa: E731
+        theirs = lambda x: reference.regions_loss(twin, x, o, a, masks, init, bias)  # noqa: E731
+    else:
+        scale = torch.tensor([clean], dtype=torch.float64)
+        ours = lambda x: objectives.attention_loss(  # noqa: E731
+            lrp, x, *(v.expand(len(x), *v.shape[1:]) for v in (org, adv, regions, scale))
+        )
+        theirs = lambda x: reference.attention_loss(twin, x, o, a, masks, clean, init, bias)  # noqa: E731
+    x = image.clone().requires_grad_()
+    value = ours(x)
+    assert value.item() == pytest.approx(float(np.real(theirs(image.numpy().ravel()))), rel=1e-9)
+    analytic = torch.autograd.grad(value.sum(), x)[0].flatten().numpy()
+    exact = reference.gradient(theirs, image.numpy().ravel())
+    assert abs(exact).max() > 1e-6
+    np.testing.assert_allclose(analytic, exact, rtol=0, atol=1e-9 * abs(exact).max())
+    moves = 1e-3 * torch.eye(image.numel()).double().view(-1, *image.shape[1:])
+    with torch.no_grad():
+        plus, minus = ours(torch.cat([image + moves, image - moves])).chunk(2)
+    np.testing.assert_allclose(analytic, (plus - minus).numpy() / 2e-3, rtol=0, atol=1e-5 * abs(exact).max())
