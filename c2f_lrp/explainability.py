@@ -1,18 +1,23 @@
 """What an attack does to explanations, as numbers: one row of measures per image, claims judged by rules, and how far a
-reading is from the paper's tables. Used by notebooks 09 and 10.
+reading is from the paper's tables. Used by notebook 09; a notebook on the claims is to follow.
 """
 
 import copy
+import itertools
 import math
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from c2f_lrp import metrics
+from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
+from c2f_lrp.attacks.base import input_gradient
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
-from c2f_lrp.objectives import adversarial_labels
+from c2f_lrp.evaluation import evaluate, summarize
+from c2f_lrp.lrp import LRP, choose_lrp
+from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.tables import SAME_RHO_FACTOR, paper_values
 
 BATCH = 32
@@ -188,3 +193,70 @@ def judge_size(ours: pd.DataFrame, deepfool: pd.DataFrame, pgd: pd.DataFrame) ->
 
 def verdict(first: bool, second: bool) -> str:
     return {2: "supported", 1: "partly", 0: "not supported"}[int(first) + int(second)]
+
+
+# ------------------------------------------------------------------------------------------- what the loss measures
+def gradient_cosines(network: nn.Module, pixels: Tensor, readings: dict[str, dict]) -> pd.DataFrame:
+    """One row per reading and image: the cosine of the LRP loss's gradient with that of the logit margin, and its norm.
+
+    readings: by name the `init`, `bias` and `p` of each. Give float64 images and network, or expect noise where the
+    gradient vanishes; the cosine with a zero gradient is nan.
+    """
+    with torch.no_grad():
+        org, adv = adversarial_labels(network(pixels))
+    reference = input_gradient(lambda x: margin(network(x), org, adv), pixels)
+    rows = []
+    for name, choice in readings.items():
+        lrp = LRP(network, choice["init"], choice["bias"])
+        gradient = input_gradient(lambda x, lrp=lrp, p=choice["p"]: lrp_loss(lrp, x, org, adv, p), pixels)
+        norms = gradient.flatten(1).norm(dim=1)
+        cosines = metrics.cosine(gradient, reference).where(norms > 0, torch.nan)
+        rows.append(pd.DataFrame({"reading": name, "cosine": cosines.numpy(), "norm": norms.numpy()}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
+    """Eqs. (3)-(7) as printed, by our engine and by zennit, in both precisions: loss, gradient, and whether two
+    precisions agree on where to go.
+    """
+    lines, steps = [], {}
+    for dtype in (torch.float32, torch.float64):
+        net, x = copy.deepcopy(network).to(dtype), pixels.to(dtype)
+        with torch.no_grad():
+            org, adv = adversarial_labels(net(x))
+        for backend in ("sequential", "zennit"):
+            lrp = choose_lrp(net, "one_hot", "ignore", backend)
+            gradient = input_gradient(lambda y, lrp=lrp, labels=(org, adv): lrp_loss(lrp, y, *labels), x)
+            with torch.no_grad():
+                loss = lrp_loss(lrp, x, org, adv)
+            steps[backend, dtype] = gradient.double()
+            line = {"by": "lrp.py" if backend == "sequential" else "zennit", "precision": str(dtype).split(".")[1]}
+            line |= {"largest |loss|": loss.abs().max().item(), "largest |gradient|": gradient.abs().max().item()}
+            lines.append(line)
+    table = pd.DataFrame(lines).set_index(["by", "precision"])
+    table["cosine with the other precision"] = [
+        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).mean().item()
+        if steps[backend, torch.float32].any() and steps[backend, torch.float64].any()
+        else float("nan")
+        for _ in range(2)
+        for backend in ("sequential", "zennit")
+    ]
+    return table
+
+
+def sensitivity_grid(
+    classifier, images: Images, table: str, readings: dict[str, dict], steps: list, epsilons: list[float]
+) -> pd.DataFrame:
+    """The distance of every reading and way of stepping to Table I or II: one line each, nearest first.
+
+    steps: (step_scale, lr, K) each. Attacks `images` in float32.
+    """
+    ours, deepfool, pgd = (LRPC, DFC, PGDC) if table == "table_1" else (LRPF, DFF, PGDF)
+    rivals = summarize(evaluate(classifier, images, {"DeepFool": deepfool(), "PGD": pgd()}))
+    lines = []
+    for (name, choice), (scale, lr, k) in tqdm(list(itertools.product(readings.items(), steps)), desc="grid"):
+        how = dict(choice, step_scale=scale, lr=lr, iterations=k)
+        summary = summarize(evaluate(classifier, images, {f"{eps:g}": ours(eps=eps, **how) for eps in epsilons}))
+        line = {"reading": name, "step": scale, "lr": lr, "K": k} | distance_to_paper(summary, rivals, table)
+        lines.append(line | {f"fooling at {eps:g}": summary.fooling_percent[f"{eps:g}"] for eps in epsilons})
+    return pd.DataFrame(lines).sort_values("distance", ignore_index=True)

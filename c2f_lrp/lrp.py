@@ -80,6 +80,27 @@ class LRP:
 
     def relevances(self, pixels: Tensor, labels: list[Tensor]) -> list[Tensor]:
         """One heatmap (N, 3, H, W) for each entry (N,) of `labels`, sharing the forward pass and the denominators."""
+        logits, rules = self.rules(pixels)
+        for entry in labels:
+            check_labels(entry, *logits.shape)
+        heatmaps = [start(logits, entry, self.init) for entry in labels]
+        for rule in reversed(rules):
+            heatmaps = [rule(heatmap) for heatmap in heatmaps]
+        return heatmaps
+
+    def totals_by_layer(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Total relevance (L + 1, N) at the output and then at the inputs of each layer, the last being the pixels."""
+        logits, rules = self.rules(pixels)
+        check_labels(labels, *logits.shape)
+        relevance = start(logits, labels, self.init)
+        totals = [relevance.sum(1)]
+        for rule in reversed(rules):
+            relevance = rule(relevance)
+            totals.append(relevance.flatten(1).sum(1))
+        return torch.stack(totals)
+
+    def rules(self, pixels: Tensor) -> tuple[Tensor, list[Rule]]:
+        """The forward pass: logits (N, M), and for each layer how it hands relevance down."""
         a, low, high = self.inputs(pixels)
         rules: list[Rule] = []
         for layer in self.layers:
@@ -97,12 +118,7 @@ class LRP:
             else:  # one input to one output: relevance passes through
                 a, rule = layer(a), lambda r: r
             rules.append(rule)
-        for entry in labels:
-            check_labels(entry, *a.shape)
-        heatmaps = [start(a, entry, self.init) for entry in labels]
-        for rule in reversed(rules):
-            heatmaps = [rule(heatmap) for heatmap in heatmaps]
-        return heatmaps
+        return a, rules
 
     def totals(self, pixels: Tensor) -> Tensor:
         """Total relevance (N, M) of every label c: `relevance(pixels, c).sum((1, 2, 3))`. Differentiable once."""

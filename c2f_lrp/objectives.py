@@ -55,8 +55,8 @@ def evidence_regions(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, share: 
     """bool (N, 2, H, W): where the given images speak more for org than for adv, and the reverse, a tenth of each.
 
     The most positive pixels of the difference of both heatmaps, each scaled to the sum 1: under the z+ rule heatmaps of
-    two labels are nearly the same (Sixt et al., "When explanations lie", ICML 2020; notebook 10), and only their
-    difference tells the labels apart (contrastive LRP: Gu et al., ACCV 2018). Taken from the clean images and kept.
+    two labels are nearly the same (Sixt et al., "When explanations lie", ICML 2020), and only their difference tells
+    the labels apart (contrastive LRP: Gu et al., ACCV 2018). Taken from the clean images and kept.
     """
     with torch.no_grad():
         shares = [per_pixel(heatmap) for heatmap in lrp.relevances(pixels, [org, adv])]

@@ -213,3 +213,43 @@ def flow_figure(flows: dict[str, np.ndarray], names: tuple[str, ...]) -> Figure:
         axes.invert_yaxis()
         axes.axis("off")
     return figure
+
+
+def layers_figure(totals: dict[str, np.ndarray], names: list[str]) -> Figure:
+    """Total relevance on its way from the output to the pixels: a line for each entry, (L + 1,) values."""
+    figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    for name, values in totals.items():
+        axes.plot(values, ".-", label=name)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axes.set(ylabel="total relevance", ylim=(0, None), title="from the output (left) to the pixels (right)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def intervals_figure(table, measures: list[str]) -> Figure:
+    """Means with intervals, one panel for each measure, one line for each setting.
+
+    table: of `explainability.with_intervals`.
+    """
+    size = (3.3 * len(measures) + 2.2, 0.24 * len(table) + 1)
+    figure, panels = plt.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    places = np.arange(len(table))[::-1]
+    for axes, measure in zip(panels[0], measures, strict=True):
+        part = table[measure]
+        spread = [part["mean"] - part["low"], part["high"] - part["mean"]]
+        axes.errorbar(part["mean"], places, xerr=spread, fmt="o", color="black", markersize=3, linewidth=1)
+        axes.axvline(0, color="grey", linewidth=0.6)
+        axes.set_title(measure, fontsize=8)
+    panels[0, 0].set_yticks(places, table.index, fontsize=7)
+    return figure
+
+
+def trade_off_figure(curves: dict[str, tuple[list[float], list[float]]], x: str, y: str) -> Figure:
+    """One curve for each attack, from its weakest setting to its strongest, or a single point."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for (name, (across, up)), marker in zip(curves.items(), "osv^DPX*<>h" * 3, strict=False):
+        axes.plot(across, up, marker=marker, markersize=5, linewidth=1, label=name)
+    axes.axhline(0, color="grey", linewidth=0.6)
+    axes.set(xlabel=x, ylabel=y)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

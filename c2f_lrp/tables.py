@@ -132,3 +132,10 @@ def flows(rows: pd.DataFrame, n_coarse: int) -> dict[str, np.ndarray]:
         counts[name] = np.zeros((n_coarse, n_coarse), int)
         np.add.at(counts[name], (group.coarse_before, group.coarse_after), 1)
     return counts
+
+
+def lines_of(summary: pd.DataFrame, reading: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of a table's summary the LRP attack's lines in this reading, indexed by eps, and the two rivals' lines."""
+    parts = summary.index.str.split("|").map(lambda cells: tuple(cell.strip() for cell in cells))
+    mine = summary[[part[1] == reading for part in parts]].set_axis([part[2] for part in parts if part[1] == reading])
+    return mine, summary[[part[1] == "" for part in parts]]

@@ -16,7 +16,7 @@ from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Norm, Pass, ZBox, ZPlus
 
 from c2f_lrp.classifier import Classifier, SingleClass, vgg16
-from c2f_lrp.lrp import BIASES, INITS, LRP
+from c2f_lrp.lrp import AFFINE, BIASES, INITS, LRP
 from c2f_lrp.objectives import lrp_loss
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]
@@ -120,6 +120,27 @@ def test_relevance_is_that_of_the_twin(case):
         for heatmap, image, label in zip(ours, pixels, LABELS, strict=True):
             expected = reference.relevance(twin, image.numpy().ravel(), label, init, bias)
             np.testing.assert_allclose(heatmap.numpy().ravel(), expected, **EXACT)
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("bias", BIASES)
+def test_totals_by_layer(clf, images, init, bias):
+    """They begin with what relevance starts at, end with the heatmap's total, and fall only where a bias absorbs."""
+    network, labels = clf.coarse, images.coarse
+    lrp = LRP(network, init, bias)
+    totals = lrp.totals_by_layer(images.pixels, labels).detach()
+    assert totals.shape == (len(network.layers) + 1, len(labels))
+    first = network(images.pixels).gather(1, labels[:, None]).squeeze(1) if init == "logit" else torch.ones(len(labels))
+    torch.testing.assert_close(totals[0], first.detach().double())
+    torch.testing.assert_close(totals[-1], lrp.relevance(images.pixels, labels).sum((1, 2, 3)).detach())
+    steps = totals.abs().diff(dim=0)
+    affine = torch.tensor([isinstance(layer, AFFINE) for layer in reversed(network.layers)])
+    affine[-1] = False  # the first layer's rule, z-beta, has no bias
+    assert steps[~affine].abs().max() < 1e-12
+    if bias == "ignore":
+        assert steps.abs().max() < 1e-12
+    else:
+        assert (steps[affine] < 0).any(1).all() and steps.max() < 1e-12
 
 
 @architectures

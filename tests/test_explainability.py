@@ -1,0 +1,113 @@
+"""Measures image by image, the controls, the distance to the paper, and the rules for its claims."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from c2f_lrp import explainability, metrics, tables
+from c2f_lrp.attacks import LRPC
+from c2f_lrp.datasets import Images
+from c2f_lrp.lrp import LRP
+from c2f_lrp.objectives import adversarial_labels
+
+EPS = ("10", "20", "40")
+
+
+def with_masks(images) -> Images:
+    masks = torch.zeros(len(images.pixels), 6, 6, dtype=torch.bool)
+    masks[:, :3] = True
+    names = tuple(map(str, range(len(masks))))
+    return Images(images.pixels, images.coarse, images.fine, masks, ~masks, None, names)
+
+
+def test_measures_are_those_of_the_heatmaps(clf, images, monkeypatch):
+    monkeypatch.setattr(explainability, "BATCH", 3)
+    given = with_masks(images)
+    eta = LRPC(iterations=3)(clf, images.pixels, images.coarse, images.fine).perturbation
+    rows = explainability.measure(clf.coarse, given, eta)
+    assert len(rows) == len(eta)
+    lrp, (org, adv) = LRP(clf.coarse), adversarial_labels(clf.coarse(images.pixels))
+    both = (images.pixels, images.pixels + eta)
+    mass = [metrics.relevance_mass(lrp.relevance(x, org), given.object_masks) for x in both]
+    np.testing.assert_allclose(rows["shift of r_org on object"], (mass[1] - mass[0]).detach(), atol=1e-12)
+    np.testing.assert_allclose(
+        rows["perturbation on object"] + rows["perturbation on other object"], 1, rtol=1e-12
+    )  # the masks share out the image
+    assert rows["rho_2"].tolist() == metrics.perceptibilities(eta, images.pixels, 2).tolist()
+    assert (rows.fooled == (clf.coarse(images.pixels + eta).argmax(1) != org).numpy()).all()
+    assert rows.r_adv.tolist() == adv.tolist()
+
+
+def test_without_masks_their_columns_are_left_out(clf, images):
+    given = Images(images.pixels, images.coarse, images.fine, None, None, None, ("",) * len(images.pixels))
+    rows = explainability.measure(clf.coarse, given, torch.minimum(255 - images.pixels, torch.tensor(0.5)))
+    assert not any("object" in name for name in rows.columns) and "entropy of the perturbation" in rows
+
+
+@pytest.mark.parametrize("kind", ["normal", "sign"])
+def test_noise_has_the_norm_of_the_perturbation(kind):
+    pixels = torch.full((3, 3, 5, 5), 128.0)
+    eta = torch.arange(1.0, 4).view(3, 1, 1, 1) * torch.randn(3, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    noise = explainability.noise_like(eta, pixels, kind, seed=2)
+    torch.testing.assert_close(noise.flatten(1).norm(dim=1), eta.flatten(1).norm(dim=1), rtol=1e-4, atol=0)
+    assert torch.equal(noise, explainability.noise_like(eta, pixels, kind, seed=2))
+    with pytest.raises(ValueError, match="kind is 'pink'; choose normal or sign"):
+        explainability.noise_like(eta, pixels, "pink")
+
+
+def test_a_randomized_network_is_another_with_the_same_spread(clf, images):
+    other = explainability.randomized(clf.coarse)
+    for (name, ours), theirs in zip(clf.coarse.named_parameters(), other.parameters(), strict=True):
+        assert not torch.equal(ours, theirs), name
+    wide, drawn = clf.coarse.layers[3].weight, other.layers[3].weight
+    assert drawn.std().item() == pytest.approx(wide.std().item(), rel=0.3)
+
+
+def paper_summary(table: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    values = tables.paper_values(table).pivot(index=["attack", "eps"], columns="measure", values="value")
+    ours, deepfool, pgd = ("LRPC", "DFC", "PGDC") if table == "table_1" else ("LRPF", "DFF", "PGDF")
+    return values.loc[ours], pd.DataFrame([values.loc[(deepfool, "")], values.loc[(pgd, "")]])
+
+
+@pytest.mark.parametrize("table", ["table_1", "table_2"])
+def test_the_paper_is_at_no_distance_from_itself(table):
+    mine, rivals = paper_summary(table)
+    assert explainability.distance_to_paper(mine, rivals, table)["distance"] == pytest.approx(0, abs=1e-12)
+    worse = mine.copy()
+    worse["rho_inf"] *= np.e  # one unit of the part "bound", and of nothing else
+    parts = explainability.distance_to_paper(worse, rivals, table)
+    assert parts["bound"] == pytest.approx(1) and parts["distance"] == pytest.approx(1)
+    falling = mine.copy()
+    falling["fooling_percent"] = [90.0, 80.0, 70.0]
+    assert explainability.distance_to_paper(falling, rivals, table)["order"] == 1
+
+
+def test_lines_of_a_summary():
+    names = [f"LRPC | a | {eps}" for eps in EPS] + ["LRPC | b | 10", "DFC |  | ", "PGDC |  | "]
+    summary = pd.DataFrame({"rho_2": range(6)}, index=names)
+    mine, rivals = tables.lines_of(summary, "a")
+    assert mine.rho_2.to_dict() == {"10": 0, "20": 1, "40": 2} and rivals.rho_2.tolist() == [4, 5]
+
+
+def rows_with(away: float, towards: float) -> pd.DataFrame:
+    spread = np.linspace(-0.01, 0.01, 20)
+    return pd.DataFrame({"shift of r_org on object": away + spread, "shift of r_adv on other object": towards + spread})
+
+
+def test_the_rules_can_be_met_and_missed():
+    still = rows_with(0, 0)
+    assert explainability.judge_attention(rows_with(-0.2, 0.2), still) == "supported"
+    assert explainability.judge_attention(rows_with(-0.2, -0.2), still) == "partly"
+    assert explainability.judge_attention(rows_with(0.2, -0.2), still) == "not supported"
+    as_noise_does = explainability.judge_attention(rows_with(-0.2, 0.2), rows_with(-0.3, 0.3))
+    assert as_noise_does == "not supported"
+    assert explainability.judge_growth(rows_with(-0.1, 0.1), rows_with(-0.2, 0.2)) == "supported"
+    assert explainability.judge_growth(rows_with(-0.2, 0.2), rows_with(-0.1, 0.1)) == "not supported"
+
+
+def test_the_cosine_with_the_margin_is_one_from_the_logit(clf, images):
+    readings = {"logit": dict(init="logit", bias="ignore", p=1), "printed": dict(init="one_hot", bias="ignore", p=1)}
+    rows = explainability.gradient_cosines(clf.coarse, images.pixels, readings).groupby("reading").cosine
+    assert rows.get_group("logit").to_numpy() == pytest.approx(1, abs=1e-9)
+    assert rows.get_group("printed").isna().all()
