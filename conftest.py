@@ -17,6 +17,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "after_notebooks: needs what the notebook of its parameter `name` wrote")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """One process runs all of a file; what looks at a notebook's results runs in that notebook's process, after it.
 
