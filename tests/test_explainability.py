@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2f_lrp import explainability, metrics, tables
-from c2f_lrp.attacks import LRPC
+from c2f_lrp.attacks import DFC, LRPC, PGDC
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP
 from c2f_lrp.objectives import adversarial_labels
@@ -111,3 +111,49 @@ def test_the_cosine_with_the_margin_is_one_from_the_logit(clf, images):
     rows = explainability.gradient_cosines(clf.coarse, images.pixels, readings).groupby("reading").cosine
     assert rows.get_group("logit").to_numpy() == pytest.approx(1, abs=1e-9)
     assert rows.get_group("printed").isna().all()
+
+
+def shifts(away, towards, fooled=1.0, rho_2=0.02):
+    """Rows of five images whose shifts are spread by 0.001 around their means, as `measure` gives them."""
+    spread = np.linspace(-0.001, 0.001, 5)
+    return pd.DataFrame(
+        {explainability.AWAY: away + spread, explainability.TOWARDS: towards + spread, "fooled": fooled, "rho_2": rho_2}
+    )
+
+
+def test_dominance_asks_for_all_three():
+    base = shifts(-0.03, 0.005)
+    assert explainability.dominance(shifts(-0.04, 0.01), base)["dominates"]
+    for lesser in (
+        shifts(-0.04, 0.01, fooled=0.8),
+        shifts(-0.04, 0.01, rho_2=0.021),
+        shifts(-0.03, 0.01),
+        shifts(-0.04, 0.005),
+    ):
+        assert not explainability.dominance(lesser, base)["dominates"]
+
+
+def test_all_claims_are_judged_by_their_rules(clf, images):
+    given = with_masks(images)
+    attacks = {f"ours, {eps}": LRPC(eps=eps, iterations=2) for eps in (5, 10)} | {"DeepFool": DFC(), "PGD": PGDC()}
+    perturbations = explainability.perturb(clf, given, attacks)
+    rows = explainability.measure_all(clf.coarse, given, perturbations)
+    noise = {name: explainability.noise_like(eta, given.pixels, "sign") for name, eta in perturbations.items()}
+    control = explainability.measure_all(clf.coarse, given, noise)
+    families = {"ours": ["ours, 5", "ours, 10"], "DeepFool": ["DeepFool"], "PGD": ["PGD"]}
+    verdicts = explainability.judge_all(rows, control, families)
+    found = verdicts.set_index(["family", "claim", "setting"]).verdict
+    of, by = dict(list(rows.groupby("setting"))), dict(list(control.groupby("setting")))
+    assert found["ours", 1, "ours, 5"] == explainability.judge_attention(of["ours, 5"], by["ours, 5"])
+    assert found["ours", 2, "ours, 10"] == explainability.judge_growth(of["ours, 5"], of["ours, 10"])
+    assert found["ours", 4, "ours, 5"] == explainability.judge_size(of["ours, 5"], of["DeepFool"], of["PGD"])
+    assert list(verdicts[verdicts.family == "PGD"].claim) == [1]
+    assert len(verdicts) == 2 + 1 + 2 + 1 + 1 + 1
+
+
+def test_without_the_other_object_only_the_first_half_is_judged():
+    alone = shifts(-0.03, 0).drop(columns=explainability.TOWARDS)
+    still = shifts(0, 0).drop(columns=explainability.TOWARDS)
+    assert explainability.judge_attention(alone, still) == "supported"
+    assert explainability.judge_attention(still, alone) == "not supported"
+    assert explainability.judge_growth(still, alone) == "supported"
