@@ -1,4 +1,4 @@
-"""The command c2f-lrp: reproduce, train, attack, data check."""
+"""The command c2f-lrp: reproduce, verify, train, attack, data check."""
 
 import argparse
 import os
@@ -41,6 +41,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
 
+    sub = commands.add_parser("verify", help="Say which figures and tables are stale or altered.")
+    sub.set_defaults(run=verify)
+    sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
+
     sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of into the package")
@@ -77,6 +81,14 @@ def reproduce(options: argparse.Namespace) -> int:
         out=options.out,
         resume=options.resume,
     )
+
+
+def verify(options: argparse.Namespace) -> int:
+    from c2f_lrp.provenance import verify as problems
+
+    found = [f"{folder}/{line}" for folder in options.folders for line in problems(folder)]
+    print("\n".join(found) or "everything is as its sidecars say, made with the weights that are here")
+    return 1 if found else 0
 
 
 def train(options: argparse.Namespace) -> int:

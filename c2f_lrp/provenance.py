@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from c2f_lrp.datasets.scenes import SPLIT_SEEDS
+from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
@@ -88,6 +89,7 @@ def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: st
         # Attacks draw nothing at random: training and the scenes do.
         seeds={"training": sorted({int(row["seed"]) for row in rows})}
         | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {}),
+        manifest={settings.manifest: sha256(manifest_path(settings.manifest))},
         checkpoints={row["network"]: row["sha256"] for row in rows},
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         git=git_revision(),
@@ -96,6 +98,44 @@ def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: st
         written=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with the figures and tables in a folder, one line each; empty where all is well.
+
+    altered: a file is not the one its sidecar describes, or is missing. stale: it was made from other weights, another
+    manifest or another version of this package than those here now. Raises ValueError where there is no sidecar at all,
+    or one that cannot be read.
+    """
+    folder = Path(folder)
+    sidecars = sorted(folder.glob("*.json"))
+    if not sidecars:
+        raise ValueError(f"{folder} holds no sidecar (NAME.json); give a folder that reproduce wrote, figures/PROFILE")
+    found, described = [], set()
+    for path in sidecars:
+        try:
+            told = json.loads(path.read_text())
+            settings, files, weights = get_profile(told["profile"]), told["files"], told["checkpoints"]
+            manifest, made_by = told.get("manifest"), told["versions"]["c2f_lrp"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a sidecar of this package ({error!r}); run reproduce again") from error
+        described |= {path.name, *files}
+        for name, known in files.items():
+            if not (folder / name).is_file():
+                found.append(f"{name}: missing, though {path.name} describes it")
+            elif sha256(folder / name) != known:
+                found.append(f"{name}: altered since {path.name} was written")
+        now = {row["network"]: row["sha256"] for row in read_checkpoints(checkpoints_table(settings), settings.name)}
+        others = sorted(name for name in weights | now if weights.get(name) != now.get(name))
+        if others:
+            found.append(f"{path.stem}: stale, made with other weights of {', '.join(others)}")
+        # Sidecars of earlier versions do not name the manifest.
+        if manifest and manifest != {settings.manifest: sha256(manifest_path(settings.manifest))}:
+            found.append(f"{path.stem}: stale, made with another {settings.manifest}")
+        if made_by != version("c2f_lrp"):
+            found.append(f"{path.stem}: stale, made by version {made_by}, this is {version('c2f_lrp')}")
+    strangers = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in described)
+    return found + [f"{name}: no sidecar describes it" for name in strangers]
 
 
 def sha256(path: Path) -> str:
