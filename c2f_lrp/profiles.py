@@ -19,6 +19,7 @@ class Profile:
     label_smoothing: float
     train_images: int | None  # how many to draw; None: all photographs of the training split
     validation_images: int | None
+    feature_epochs: int  # of a flat network on all fine classes, whose features all start from; 0: no such network
     coarse_epochs: int
     fine_epochs: int
     finish_epochs: int  # then so many without warps, see training.py
@@ -50,6 +51,7 @@ PROFILES = {
             label_smoothing=0.0,
             train_images=24_000,
             validation_images=4_000,
+            feature_epochs=0,
             coarse_epochs=10,
             fine_epochs=10,
             finish_epochs=0,
@@ -66,8 +68,9 @@ PROFILES = {
             label_smoothing=0.1,
             train_images=None,
             validation_images=None,
-            coarse_epochs=20,
-            fine_epochs=5,
+            feature_epochs=60,
+            coarse_epochs=8,
+            fine_epochs=8,
             finish_epochs=3,
             table_images=200,
             needs_root=True,
@@ -82,6 +85,7 @@ PROFILES = {
             label_smoothing=0.0,
             train_images=None,
             validation_images=None,
+            feature_epochs=0,
             coarse_epochs=10,
             fine_epochs=10,
             finish_epochs=3,

@@ -3,12 +3,15 @@
 The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
 (Smith and Topin 2019), label smoothing in one profile, random flips, affine warps and lighting. The coarse network
 learns first; each fine network starts from its features, so that a few hundred images of one coarse class suffice.
+Where a profile has feature_epochs, a flat network learns all fine classes before that, in half of its steps from images
+cut together (CutMix, Yun et al. 2019), and all nine start from its features: fine labels tell more than coarse ones.
 Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
 Photographs get a few last epochs without warps and lighting, at a small learning rate: the network then sees objects at
 the size they have when it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
 """
 
 import csv
+import hashlib
 import json
 import platform
 import time
@@ -22,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.transforms.v2 import CutMix
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
@@ -30,7 +34,7 @@ from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import Profile
 
 BATCH = 128
-MAX_LEARNING_RATE = {"coarse": 0.05, "fine": 0.02}
+MAX_LEARNING_RATE = {"scratch": 0.05, "features": 0.02}  # by what a network starts from
 FINISH_LEARNING_RATE = 0.005
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -59,33 +63,37 @@ def train(
     hierarchy = profile.hierarchy()
     folder = out or profile.weights
     table = checkpoints_table(profile, out)
-    coarse_state = network_file(folder, hierarchy, None).with_suffix(".training")
+    size = dict(width=profile.width, hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
+    common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
+    features, features_of = None, None  # the state of the network whose features the next one starts from, and its hash
+    if profile.feature_epochs:
+        features = folder / "features.training"
+        settings = size | dict(n_classes=sum(hierarchy.n_fine))
+        run = settings | common | dict(epochs=profile.feature_epochs, images=len(training), cutmix=True)
+        starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
+        labels = starts[training.coarse] + training.fine
+        fit(settings, training.pixels, labels, state=features, run=run, features=None, device=device)
+        features_of = hashlib.sha256(features.read_bytes()).hexdigest()
     rows = []
     tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
     for fine in tqdm(tasks, desc=f"networks of {profile.name}"):
         path = network_file(folder, hierarchy, fine)
         epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
-        settings = dict(
-            n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine],
-            width=profile.width,
-            hidden=profile.hidden,
-            image_size=profile.image_size,
-            dropout=profile.dropout,
-        )
+        settings = size | dict(n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine])
         data, labels = labelled(training, fine)
         held_out, held_out_labels = labelled(validation, fine)
         for split, count in (("training", len(data)), ("validation", len(held_out))):
             if not count:
                 raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
         state = path.with_suffix(".training")
-        run = dict(settings, epochs=epochs, seed=seed, images=len(data), fine=fine)
-        run |= dict(label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
-        run["features_of"] = None if fine is None else rows[0]["sha256"]  # the coarse network comes first
+        run = settings | common | dict(epochs=epochs, images=len(data), cutmix=False, fine=fine)
+        run["features_of"] = features_of
         network = finished(path, state, run)
         if network is None:
-            features = None if fine is None else coarse_state
             network = fit(settings, data, labels, state=state, run=run, features=features, device=device)
         sha256 = save_network(network, path)
+        if features is None:
+            features, features_of = state, sha256  # those of the coarse network, which comes first
         # The accuracy reported is that of the weights as stored, after rounding to half precision.
         score = accuracy(load_network(path, sha256), held_out, held_out_labels, device=device)
         previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
@@ -143,7 +151,7 @@ def fit(
     """
     epochs, seed = run["epochs"], run["seed"]
     torch.manual_seed(seed)
-    network = vgg16(**settings, batch_norm=True).to(device)
+    network = vgg16(**settings, batch_norm=True).to(device, memory_format=torch.channels_last)
     for layer in network.layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -154,13 +162,14 @@ def fit(
             {name: value for name, value in saved_network(load_file(features)).items() if not name.startswith(last)},
             strict=False,
         )
-    rate = MAX_LEARNING_RATE["coarse" if features is None else "fine"]
+    rate = MAX_LEARNING_RATE["scratch" if features is None else "features"]
     optimizer = torch.optim.SGD(
         network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     steps = max(1, len(pixels) // BATCH)
     schedule = OneCycleLR(optimizer, rate, total_steps=epochs * steps + 1)
     first, seconds = resume(state, run, network, optimizer, schedule)
+    cutmix = CutMix(num_classes=settings["n_classes"])
     started = time.monotonic() - seconds
     progress = tqdm(total=last_epoch(run), initial=first, desc=state.stem, unit="epoch", leave=False)
     for epoch in range(first, last_epoch(run)):
@@ -174,10 +183,13 @@ def fit(
         order = torch.randperm(len(pixels))
         for step in range(steps):
             batch = order[step * BATCH : (step + 1) * BATCH]
-            inputs = mirror(pixels[batch].to(device)) if finishing else augment(pixels[batch].to(device))
+            inputs, targets = pixels[batch].to(device), labels[batch].to(device)
+            inputs = mirror(inputs) if finishing else augment(inputs)
+            if run["cutmix"] and not finishing and torch.rand(()) < 0.5:
+                inputs, targets = cutmix(inputs, targets)
             with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
-                logits = network(inputs)
-                loss = F.cross_entropy(logits, labels[batch].to(device), label_smoothing=run["label_smoothing"])
+                logits = network(inputs.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(logits, targets, label_smoothing=run["label_smoothing"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -190,8 +202,9 @@ def fit(
 
 
 def fast_bfloat16(device: str) -> bool:
-    """Whether half-width arithmetic is faster than single precision: any recent GPU, CPUs with matrix units (AMX)."""
-    return device != "cpu" or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    """Whether half-width arithmetic is faster than single precision: any recent GPU, CPUs with instructions for it."""
+    supported = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device != "cpu" or any(getattr(torch.cpu, name, lambda: False)() for name in supported)
 
 
 def mirror(pixels: Tensor) -> Tensor:
