@@ -189,3 +189,37 @@ def test_bootstrap_intervals_are_those_of_scipy():
 def test_measures_want_batches():
     with pytest.raises(ValueError, match=r"give a batch \(N, 3, H, W\)"):
         metrics.hoyer(torch.ones(3, 4, 4))
+
+
+@pytest.mark.filterwarnings("ignore")  # Quantus warns of how its metrics are to be read
+def test_measures_are_those_of_quantus():
+    """Hedström et al., "Quantus" (JMLR 2023), where it has the measure; it is in the extra `bench`.
+
+    Its heatmaps have one channel, its complexity is an entropy in nats, its "cosine" a distance.
+    """
+    quantus = pytest.importorskip("quantus", reason='Quantus is in the extra: pip install -e ".[bench]"')
+    from quantus.functions import similarity_func
+
+    a, b = normal((6, 3, 9, 8), 1), normal((6, 3, 9, 8), 2)
+    masks = normal((6, 9, 8), 3) > 0.5
+    plain = dict(abs=False, normalise=False, disable_warnings=True)
+
+    def theirs(metric, heatmap):
+        given = dict(model=None, x_batch=a.numpy(), y_batch=np.zeros(6, int), channel_first=True)
+        return metric(**given, a_batch=heatmap[:, None].numpy(), s_batch=masks[:, None].numpy())
+
+    def pairs(x, y):
+        return zip(x.numpy(), y.numpy(), strict=True)
+
+    relevance, size = a.sum(1), a.abs().sum(1)
+    for ours, expected in (
+        (metrics.relevance_mass(a, masks), theirs(quantus.RelevanceMassAccuracy(**plain), relevance.clamp(min=0))),
+        (metrics.relevance_rank(a, masks), theirs(quantus.RelevanceRankAccuracy(**plain), relevance)),
+        (metrics.entropy(a), theirs(quantus.Complexity(**plain), size) / np.log(72)),
+        (metrics.cosine(a, b), [1 - similarity_func.cosine(x.ravel(), y.ravel()) for x, y in pairs(a, b)]),
+        (
+            metrics.rank_correlation(a, b),
+            [similarity_func.correlation_spearman(x.sum(0).ravel(), y.sum(0).ravel()) for x, y in pairs(a, b)],
+        ),
+    ):
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-6)
