@@ -15,6 +15,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from c2f_lrp.files import sha256 as sha256_of
+from c2f_lrp.files import whole
 from c2f_lrp.hierarchy import Hierarchy
 
 # Channels of VGG-16's convolutions as multiples of the first layer's width (64 in the paper); "M" is a max pooling.
@@ -230,10 +232,8 @@ def save_network(classifier: Classifier, path: Path) -> str:
     """
     tensors = {name: value.to(torch.float16).contiguous() for name, value in classifier.state_dict().items()}
     content = save(tensors, metadata={"vgg16": json.dumps(classifier.settings)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -245,7 +245,7 @@ def load_network(path: Path, sha256: str | None = None) -> Classifier:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; train them with: c2f-lrp train --profile {path.parent.name}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(path)
     if sha256 is not None and found != sha256:
         raise ValueError(
             f"{path} has SHA-256 {found}, but {sha256} is recorded for it; the file is damaged or not the one "

@@ -1,12 +1,12 @@
 """Every figure and table gets a sidecar: what made it, from which weights, with which versions."""
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from c2f_lrp.datasets.scenes import SPLIT_SEEDS
+from c2f_lrp.files import sha256, whole, writable_folder
 from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
@@ -28,9 +29,7 @@ def output_folder(profile: str, out: str | Path | None = None) -> Path:
     The environment variable C2F_LRP_FIGURES sets another default; the tests use it to leave figures/ alone.
     """
     name = get_profile(profile).name
-    folder = Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out()) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return writable_folder(Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out()) / name)
 
 
 def default_out() -> Path:
@@ -39,13 +38,21 @@ def default_out() -> Path:
 
 
 def save_figure(figure: Figure, name: str, profile: str, parameters: dict, out: str | Path | None = None) -> Path:
-    """Write NAME.pdf, NAME.png and NAME.json; returns the png's path."""
+    """Write NAME.pdf, NAME.png and NAME.json, all or none; returns the png's path."""
     folder = output_folder(profile, out)
-    # No creation date inside, so that the same figure is the same file.
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-    write_sidecar(folder, name, ("pdf", "png"), profile, parameters)
+    with whole(*(folder / f"{name}.{end}" for end in ("pdf", "png", "json"))) as (pdf, png, sidecar):
+        # No creation date inside, so that the same figure is the same file.
+        pdf.write_bytes(drawn(figure, format="pdf", metadata={"CreationDate": None}))
+        png.write_bytes(drawn(figure, format="png", dpi=200, metadata={"Software": None}))
+        write_sidecar(sidecar, {f"{name}.pdf": pdf, f"{name}.png": png}, profile, parameters)
     return folder / f"{name}.png"
+
+
+def drawn(figure: Figure, **options) -> bytes:
+    """What `figure.savefig` writes. Not to the disk itself: when that is full, it fails while it clears up."""
+    file = BytesIO()
+    figure.savefig(file, **options)
+    return file.getvalue()
 
 
 def save_table(
@@ -57,11 +64,12 @@ def save_table(
     *,
     display: pd.DataFrame | None = None,
 ) -> Path:
-    """Write NAME.csv, NAME.md and NAME.json; returns the csv's path. The md shows `display`, where that is given."""
+    """Write NAME.csv, NAME.md and NAME.json, all or none; returns the csv's path. The md shows `display`, if given."""
     folder = output_folder(profile, out)
-    table.to_csv(folder / f"{name}.csv", float_format="%.6g", lineterminator="\n")
-    (folder / f"{name}.md").write_text(markdown(table if display is None else display), encoding="utf-8")
-    write_sidecar(folder, name, ("csv", "md"), profile, parameters)
+    with whole(*(folder / f"{name}.{end}" for end in ("csv", "md", "json"))) as (csv, md, sidecar):
+        table.to_csv(csv, float_format="%.6g", lineterminator="\n")
+        md.write_text(markdown(table if display is None else display), encoding="utf-8")
+        write_sidecar(sidecar, {f"{name}.csv": csv, f"{name}.md": md}, profile, parameters)
     return folder / f"{name}.csv"
 
 
@@ -78,12 +86,12 @@ def markdown(table: pd.DataFrame) -> str:
     return words.to_markdown(index=False, floatfmt=".4g") + "\n"
 
 
-def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: str, parameters: dict) -> None:
-    """NAME.json beside what it describes."""
+def write_sidecar(path: Path, files: dict[str, Path], profile: str, parameters: dict) -> None:
+    """What made `files`, {name to be: where it lies now}."""
     settings = get_profile(profile)
     rows = read_checkpoints(checkpoints_table(settings), profile)
     content = dict(
-        files={f"{name}.{end}": sha256(folder / f"{name}.{end}") for end in endings},
+        files={name: sha256(file) for name, file in files.items()},
         profile=profile,
         parameters=parameters,
         # Attacks draw nothing at random: training and the scenes do.
@@ -97,7 +105,7 @@ def write_sidecar(folder: Path, name: str, endings: tuple[str, ...], profile: st
         threads=torch.get_num_threads(),
         written=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def verify(folder: Path) -> list[str]:
@@ -136,10 +144,6 @@ def verify(folder: Path) -> list[str]:
             found.append(f"{path.stem}: stale, made by version {made_by}, this is {version('c2f_lrp')}")
     strangers = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in described)
     return found + [f"{name}: no sidecar describes it" for name in strangers]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def git_revision() -> dict:

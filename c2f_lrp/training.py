@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
 from c2f_lrp.datasets import Images
+from c2f_lrp.files import whole, writable_folder
 from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import Profile
 
@@ -61,7 +62,7 @@ def train(
     the unfinished one continues after its last whole epoch.
     """
     hierarchy = profile.hierarchy()
-    folder = out or profile.weights
+    folder = writable_folder(out or profile.weights)
     table = checkpoints_table(profile, out)
     size = dict(width=profile.width, hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
     common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
@@ -252,10 +253,11 @@ def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.opt
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         tensors[f"momentum.{name}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"state": json.dumps(state)})
-    part.replace(path)
+    with whole(path) as part:
+        try:
+            save_file(tensors, part, metadata={"state": json.dumps(state)})
+        except SafetensorError as error:  # what a full disk becomes here
+            raise OSError(str(error)) from error
 
 
 def saved_network(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -306,10 +308,7 @@ def write_checkpoints(table: Path, profile: str, rows: list[dict]) -> None:
     if table.is_file():
         with table.open(newline="") as file:
             others = [row for row in csv.DictReader(file) if row["profile"] != profile]
-    table.parent.mkdir(parents=True, exist_ok=True)
-    part = table.with_suffix(".part")
-    with part.open("w", newline="") as file:
+    with whole(table) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))
-    part.replace(table)

@@ -1,9 +1,7 @@
 """Downloads and archives: https only, checksummed, whole or not there, and nothing leaves its folder."""
 
-import errno
 import hashlib
 import io
-import os
 import ssl
 import subprocess
 import tarfile
@@ -14,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from c2f_lrp.download import extract, fetch
-from c2f_lrp.files import whole
 
 CONTENT = bytes(range(256)) * 9000  # more than one block
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -120,20 +117,6 @@ def test_only_https_is_fetched(tmp_path, url):
     with pytest.raises(ValueError, match="it is no https address"):
         fetch(url, tmp_path / "x", SHA256)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_failed_write_leaves_what_was_there_and_names_it(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("before")
-    with pytest.raises(OSError, match=r"table.csv could not be written \(No space left on device\)"):
-        with whole(path) as part:
-            part.write_text("half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(KeyboardInterrupt):
-        with whole(path) as part:
-            part.write_text("half")
-            raise KeyboardInterrupt
-    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
 
 
 def tar(path, *members, mode="w"):

@@ -1,0 +1,92 @@
+"""Whatever is written is whole or not there: a disk that fills up, an interruption, a folder that cannot be written."""
+
+import contextlib
+import resource
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from c2f_lrp import provenance, training
+from c2f_lrp.classifier import save_network, vgg16
+from c2f_lrp.files import whole, writable_folder
+
+NETWORK = vgg16(8, width=2, hidden=8, image_size=64)
+
+
+@contextlib.contextmanager
+def no_room_beyond(size):
+    """The kernel refuses to let any file grow further, in the middle of a write, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def figure(folder):
+    drawn, axes = plt.subplots()
+    axes.imshow(np.random.default_rng(0).random((64, 64)))
+    try:
+        provenance.save_figure(drawn, "figure_9", "scenes", {}, folder)
+    finally:
+        plt.close(drawn)
+
+
+def table(folder):
+    provenance.save_table(pd.DataFrame({"a": np.arange(1000.0)}), "table_9", "scenes", {}, folder)
+
+
+def weights(folder):
+    save_network(NETWORK, folder / "coarse.safetensors")
+
+
+def training_state(folder):
+    optimizer = torch.optim.SGD(NETWORK.parameters(), 0.1, momentum=0.9)
+    for parameter in NETWORK.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    training.save_state(folder / "coarse.training", {"epoch": 1}, NETWORK, optimizer)
+
+
+def checkpoints(folder):
+    row = dict.fromkeys(training.CHECKPOINT_COLUMNS, "x" * 100)
+    training.write_checkpoints(folder / "checkpoints.csv", "x" * 100, [row] * 5)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("write", [figure, table, weights, training_state, checkpoints])
+@pytest.mark.parametrize("earlier", [False, True], ids=["nothing there", "an earlier one there"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, write, earlier):
+    if earlier:
+        write(tmp_path)
+        assert contents(tmp_path)
+    before = contents(tmp_path)
+    message = rf"{tmp_path}.* could not be written \(.*File too large.*\); it is as it was before"
+    with no_room_beyond(1500), pytest.raises(OSError, match=message):
+        write(tmp_path)
+    assert contents(tmp_path) == before
+    write(tmp_path)  # once there is room again
+    assert len(contents(tmp_path)) >= 1 and not list(tmp_path.rglob("*.part"))
+
+
+def test_an_interruption_leaves_what_was_there(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "a.json"
+    first.write_text("before")
+    with pytest.raises(KeyboardInterrupt), whole(first, second) as parts:
+        for part in parts:
+            part.write_text("half")
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == {first.relative_to(tmp_path): b"before"}
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_work_begins(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/figures cannot be written to \(Not a directory\); name another folder"):
+        writable_folder(tmp_path / "file" / "figures")
+    assert writable_folder(tmp_path / "new" / "folder").is_dir() and not list((tmp_path / "new" / "folder").iterdir())
