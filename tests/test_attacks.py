@@ -308,6 +308,17 @@ def test_an_image_leaves_when_fooled_and_is_not_touched_again(clf, images, attac
 
 
 @pytest.mark.parametrize("attack_class", EVERY)
+def test_a_watch_sees_every_iterate(clf, images, attack_class):
+    """From no perturbation at all to the one returned: after k steps, what an attack of k steps returns."""
+    seen, k = [], 4
+    whole = attack(slow_enough(attack_class, k), clf, images, slice(1), watch=lambda at: seen.append(at.perturbation))
+    assert len(seen) == whole.iterations.item() + 1 and not seen[0].any()
+    assert torch.equal(seen[-1], whole.perturbation)
+    for n, iterate in enumerate(seen[1:], start=1):
+        assert torch.equal(attack(slow_enough(attack_class, n), clf, images, slice(1)).perturbation, iterate)
+
+
+@pytest.mark.parametrize("attack_class", EVERY)
 def test_fooled_is_what_the_twin_finds(clf, images, attack_class):
     """Coarse: C(x + eta) != y. Fine: F^y(x + eta) != z and C(x + eta) = y."""
     settings = slow_enough(attack_class, 10)

@@ -3,6 +3,7 @@
 import warnings
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -113,6 +114,7 @@ class Attack(ABC):
         *,
         batch_size: int | None = None,
         progress: bool = False,
+        watch: Callable[["Iterate"], None] | None = None,
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
 
@@ -120,7 +122,8 @@ class Attack(ABC):
         with no perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At
         the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
         own coarse label. Images are attacked in batches of `batch_size`; None: as many as half of the free memory
-        holds, up to 64. Images that leave make room in their batch at once.
+        holds, up to 64. Images that leave make room in their batch at once. `watch` is called with every iterate of a
+        batch, the clean images first and the last ones included: what a picture of the way needs.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
@@ -138,7 +141,7 @@ class Attack(ABC):
                 size = batch_size or fitting_batch(network, pixels[rows])
                 for part in rows.split(size):
                     labels = coarse_labels[part], fine_labels[part]
-                    done = self.attack_batch(classifier, network, pixels[part], *labels, bar)
+                    done = self.attack_batch(classifier, network, pixels[part], *labels, bar, watch)
                     for total, value in zip(vars(result).values(), done, strict=True):
                         total[part] = value
         return result
@@ -158,7 +161,14 @@ class Attack(ABC):
         return [(classifier.fine[label], (coarse_labels == label).nonzero().squeeze(1)) for label in present]
 
     def attack_batch(
-        self, classifier: CoarseToFine, network: nn.Module, pixels: Tensor, coarse: Tensor, fine: Tensor, bar: tqdm
+        self,
+        classifier: CoarseToFine,
+        network: nn.Module,
+        pixels: Tensor,
+        coarse: Tensor,
+        fine: Tensor,
+        bar: tqdm,
+        watch: Callable[[Iterate], None] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loop of Algorithm 1 over one batch for one network; the fields of `AttackResult`."""
         perturbation = self.initial(pixels)
@@ -172,6 +182,8 @@ class Attack(ABC):
         for iteration in range(self.iterations + 1):
             last = iteration == self.iterations
             at = self.look(network, prepared, pixels[standing], perturbation[standing], graph=not last)
+            if watch is not None:
+                watch(at)
             flipped, success = self.outcome(classifier, network, at, coarse[standing], fine[standing])
             value = self.rank(at, memory)
             if value is None:
