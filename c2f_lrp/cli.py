@@ -1,4 +1,4 @@
-"""The command c2f-lrp: reproduce, verify, train, attack, data check."""
+"""The command c2f-lrp: reproduce, verify, train, attack, data check, book."""
 
 import argparse
 import os
@@ -45,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=verify)
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
 
+    sub = commands.add_parser("book", help="Build the read-along book, as web pages.")
+    sub.set_defaults(run=book)
+    sub.add_argument("--out", type=Path, default=Path("build/book"), help="where the pages go (default: build/book/)")
+
     sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of into the package")
@@ -89,6 +93,23 @@ def verify(options: argparse.Namespace) -> int:
     found = [f"{folder}/{line}" for folder in options.folders for line in problems(folder)]
     print("\n".join(found) or "everything is as its sidecars say, made with the weights that are here")
     return 1 if found else 0
+
+
+def book(options: argparse.Namespace) -> int:
+    from c2f_lrp.provenance import REPOSITORY
+
+    notebooks = REPOSITORY / "notebooks"
+    if not (REPOSITORY / "pyproject.toml").is_file():
+        raise ValueError("the book shows figures/ and the README; build it in a copy of the repository")
+    try:
+        from sphinx.cmd.build import main as build
+    except ImportError as error:
+        raise ValueError(f'{error.name} is missing; run: python -m pip install -e ".[book]"') from error
+    # Every page anew, as Sphinx does not see when figures change; a warning, such as of a link to nowhere, is an error.
+    failed = build(["-EnWq", "--keep-going", "-c", str(notebooks / "book"), str(notebooks), str(options.out)])
+    if not failed:
+        print(f"open {options.out / 'index.html'}")
+    return failed
 
 
 def train(options: argparse.Namespace) -> int:

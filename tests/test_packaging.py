@@ -51,7 +51,8 @@ def test_the_lock_is_versions_only():
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_holds_every_dependency_within_its_bound(python):
     pins = locked(python)
-    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    extras = PROJECT["optional-dependencies"]
+    for text in PROJECT["dependencies"] + extras["test"] + extras["book"]:
         wanted = Requirement(text)
         assert wanted.specifier, f"{text} has no lower bound"
         pin = pins[canonicalize_name(wanted.name)]

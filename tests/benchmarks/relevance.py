@@ -121,7 +121,7 @@ def table(batch: int, repeats: int, device: str) -> list[str]:
     times = timed(jobs, repeats, device)
     forward, zennit = times[FORWARD], times[ZENNIT]
     lines = [
-        f"### Batch {batch}",
+        f"## Batch {batch}",
         "",
         "| way | median s | plain forwards | times as fast as zennit's two passes |",
         "|---|---|---|---|",
@@ -194,7 +194,7 @@ def mixed_batch(repeats: int, device: str) -> list[str]:
     }
     times = timed(jobs, repeats, device)
     return [
-        "### Fine level, batch 8",
+        "## Fine level, batch 8",
         "",
         "One step of LRPF for eight images of eight coarse classes, each on its own fine network, takes "
         f"{spread(times['eight'], times['one'])} times as long as for eight images of one class "

@@ -1,0 +1,218 @@
+"""What the book does not hold as text: pages made of the sidecars in figures/, and of the package's docstrings.
+
+conf.py connects the functions at the end to Sphinx. The others return MyST Markdown.
+"""
+
+import ast
+import json
+import pkgutil
+import re
+import shlex
+from os.path import relpath
+from pathlib import Path
+
+import nbformat
+import papermill
+from docutils import nodes
+from sphinx import addnodes
+
+import c2f_lrp
+from c2f_lrp.profiles import PROFILES
+from c2f_lrp.provenance import REPOSITORY, verify
+
+HERE = Path(__file__).resolve().parent
+NOTEBOOKS = sorted(HERE.parent.glob("[0-9]*.ipynb"))
+FIGURES = REPOSITORY / "figures"
+LONGEST = 60  # rows of a table that is shown; longer ones are downloaded
+NOT_PARAMETERS = {"profile", "root", "out", "resume"}  # the command line has options of their own for these
+
+
+# ------------------------------------------------------------------------------------------------- figures and tables
+def writes(notebook: Path) -> list[re.Pattern]:
+    """What the names of a notebook's figures and tables look like, read from its code."""
+    code = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
+    # save_table(frame, "table_1", ...), save_table(frame, f"loss_{name}", ...), zip(["figure_1", ...], ...)
+    names = re.findall(r'save_\w+\(.+?, f?"([a-z0-9_{}]+)"', code)
+    names += re.findall(r'"(\w+)"', "".join(re.findall(r"for name, .*zip\(\[(.*?)\]", code)))
+    return [re.compile(re.sub(r"\{.*?\}", r"\\w+", name)) for name in names]
+
+
+WRITES = {notebook: writes(notebook) for notebook in NOTEBOOKS}
+
+
+def made_by(name: str) -> Path:
+    """The notebook that writes the figure or table of this name; ValueError where there is none."""
+    for notebook, patterns in WRITES.items():
+        if any(pattern.fullmatch(name) for pattern in patterns):
+            return notebook
+    raise ValueError(f"no notebook writes {name}, which lies in figures/")
+
+
+def command(notebook: Path, profile: str, parameters: dict) -> str:
+    """The command that makes it again: parameters are named where they differ from the notebook's own."""
+    words = ["c2f-lrp", "reproduce", "--only", notebook.stem.split("_", 1)[1]]
+    if profile != "scenes":
+        words += ["--profile", profile]
+    if PROFILES[profile].needs_root:
+        words += ["--root", "FOLDER"]
+    for name, known in papermill.inspect_notebook(notebook).items():
+        given = parameters.get(name, ast.literal_eval(known["default"]))
+        if name not in NOT_PARAMETERS and given != ast.literal_eval(known["default"]):
+            words += ["-p", name, json.dumps(given) if isinstance(given, (list, dict)) else str(given)]
+    return shlex.join(words)
+
+
+def entry(sidecar: Path, page: Path) -> str:
+    """One figure or table with its parameters, what made it, and its files."""
+    told, name, folder = json.loads(sidecar.read_text()), sidecar.stem, sidecar.parent
+    there = relpath(folder, page.parent)
+    if f"{name}.png" in told["files"]:
+        shown = f"![{name}]({there}/{name}.png)"
+    else:
+        shown = (folder / f"{name}.md").read_text(encoding="utf-8").strip()
+        rows = len(shown.splitlines()) - 2
+        if rows > LONGEST:
+            shown = f"A table of {rows} rows: see the files below."
+    versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
+    commit = (told["git"]["commit"] or "unknown")[:10] + (" with uncommitted changes" if told["git"]["changed"] else "")
+    files = ", ".join(f"[{file}](path:{there}/{file})" for file in [*told["files"], sidecar.name])
+    parameters = ", ".join(f"`{key} = {value!r}`" for key, value in told["parameters"].items())
+    return f"""### {name}
+
+{shown}
+
+```bash
+{command(made_by(name), told["profile"], told["parameters"])}
+```
+
+<details><summary>Parameters, versions and files</summary>
+
+Parameters
+: {parameters}
+
+Made
+: {told["written"][:10]}, commit {commit}, {told.get("device", "cpu")}; {versions}
+
+Files
+: {files}
+
+</details>
+"""
+
+
+def results(profile: str, page: Path) -> str:
+    """All figures and tables of figures/<profile>/, in the order of the notebooks that made them."""
+    folder = FIGURES / profile
+    found = verify(folder)
+    text = "Checked against the weights and manifests that are here, while this page was built (`c2f-lrp verify`): "
+    text += "everything is as its sidecars say.\n\n" if not found else "\n\n" + "".join(f"- {line}\n" for line in found)
+    sidecars = sorted(folder.glob("*.json"))
+    for notebook in NOTEBOOKS:
+        mine = [sidecar for sidecar in sidecars if made_by(sidecar.stem) == notebook]
+        if mine:
+            text += f"\n## {title(notebook)}\n\nFrom [{notebook.stem}](../../{notebook.name}).\n\n"
+            text += "\n".join(entry(sidecar, page) for sidecar in mine)
+    return text
+
+
+def title(notebook: Path) -> str:
+    (first,) = re.findall(r"^# (.+)", nbformat.read(notebook, 4).cells[0].source)
+    return first
+
+
+def footer(notebook: Path) -> str:
+    """What stands under every chapter: the command that runs it again, and where its results are."""
+    text = f"""---
+
+This page is `notebooks/{notebook.name}` as it was run last, with the parameters in its first cell. To run it again,
+with other parameters if you like (`-p NAME VALUE`):
+
+```bash
+{command(notebook, "scenes", {})}
+```
+"""
+    for profile in PROFILES:
+        sidecars = sorted((FIGURES / profile).glob("*.json"))
+        names = [sidecar.stem for sidecar in sidecars if made_by(sidecar.stem) == notebook]
+        if names:
+            there = f"book/reference/results_{profile}.md"
+            links = ", ".join(f"[{name}]({there}#{name.replace('_', '-')})" for name in names)
+            text += f"\nWhat it wrote, {profile}: {links}.\n"
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------------------- API
+def modules() -> list[str]:
+    """The package's modules that have something public to document."""
+    names = [name for _, name, _ in pkgutil.walk_packages(c2f_lrp.__path__, "c2f_lrp.")]
+    return ["c2f_lrp", *(name for name in names if name not in ("c2f_lrp.cli", "c2f_lrp.datasets.scene_objects"))]
+
+
+def api(page: Path) -> str:
+    text = ""
+    for name in modules():
+        source = Path(c2f_lrp.__file__).parent.joinpath(*name.split(".")[1:])
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        text += f"\n## {name}\n\n[{relpath(source, REPOSITORY)}]({relpath(source, page.parent)})\n\n"
+        text += f"```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------- README
+def readme(heading: str, page: Path) -> str:
+    """The section of the README under this heading, its links leading where they did."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.S | re.M)
+    return re.sub(r"\]\((?!https?:|#)", f"]({relpath(REPOSITORY, page.parent)}/", section)
+
+
+# ------------------------------------------------------------------------------------------------- connected to Sphinx
+def complete(app, docname: str, source: list[str]) -> None:
+    """source-read: fill in the generated parts; of a notebook, leave out bars that only a running kernel can draw."""
+    page = Path(app.env.doc2path(docname))
+    if page.suffix == ".ipynb":
+        notebook = nbformat.reads(source[0], 4)
+        notebook.metadata.pop("widgets", None)  # else the page would ask a server for the scripts that draw them
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                bar = "application/vnd.jupyter.widget-view+json"
+                cell.outputs = [output for output in cell.outputs if bar not in output.get("data", {})]
+        notebook.cells.append(nbformat.v4.new_markdown_cell(footer(page)))
+        source[0] = nbformat.writes(notebook)
+        return
+    for mark, make in {
+        r"<!-- results: (.+) -->": lambda found: results(found[1], page),
+        r"<!-- api -->": lambda found: api(page),
+        r"<!-- readme: (.+) -->": lambda found: readme(found[1], page),
+    }.items():
+        source[0] = re.sub(mark, make, source[0])
+
+
+def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """autodoc-process-docstring: ours are plain text; only `code` and indented blocks mean something."""
+    plain, inside = [], False
+    for line in lines:
+        indented = line.startswith(" ")
+        if indented and not inside:
+            plain += ["", "::", ""]
+        if line and not indented:
+            if inside:
+                plain.append("")
+            parts = re.split(r"`([^`]+)`", line)
+            parts[::2] = [re.sub(r"([\\*_|`])", r"\\\1", part) for part in parts[::2]]
+            parts[1::2] = [f"``{part}``" for part in parts[1::2]]
+            line = "".join(parts)
+        inside = indented or (inside and not line)
+        plain.append(line)
+    lines[:] = plain
+
+
+def sources(app, doctree) -> None:
+    """doctree-read: links to the package's files lead to their highlighted source in the book."""
+    known = {name.replace(".", "/") for name in modules()}
+    for node in list(doctree.findall(addnodes.download_reference)):
+        _, path = app.env.relfn2path(node["reftarget"], app.env.docname)
+        name = relpath(path, REPOSITORY).removesuffix(".py")
+        if name in known:
+            uri = app.builder.get_relative_uri(app.env.docname, f"_modules/{name}")
+            node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
