@@ -7,6 +7,12 @@ A hierarchy is read from a manifest, a CSV file with one row per fine class and 
     name         what to call the fine class in a figure
     coarse       the name of its coarse class; coarse classes are numbered in order of first appearance
     fine_index   its index j inside the coarse class, without gaps
+
+For photographs in folders of one's own there is a shorter form, with the columns `FOLDER_COLUMNS`:
+
+    folder       where the photographs of the class are, below the folder of all of them; this is the class's id
+    coarse       the name of its coarse class
+    name         what to call it in a figure; the column may be left out, and the folder's own name is taken
 """
 
 import csv
@@ -15,9 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 COLUMNS = ("wnid", "class_index", "name", "coarse", "fine_index")
+FOLDER_COLUMNS = ("folder", "coarse", "name")
 N_IMAGENET = 1000
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -105,26 +112,52 @@ class Hierarchy:
 
         return cls(coarse_names, column("name"), column("wnid"), column("class_index"))
 
+    @classmethod
+    def from_folders_csv(cls, path) -> "Hierarchy":
+        """Read the short form of a manifest, or a whole one; errors name the file and the line at fault.
+
+        Fine classes are numbered in the order of their lines. At least two coarse classes must be there.
+        """
+        path = Path(path)
+        header = _read_header(path)
+        if "wnid" in header:
+            return cls.from_csv(path)
+        rows = _read_rows(path, FOLDER_COLUMNS if "name" in header else FOLDER_COLUMNS[:2])
+        _check_folders(path, rows)
+        groups: dict[str, list[dict]] = {}
+        for _, row in rows:
+            groups.setdefault(row["coarse"], []).append(row)
+        if len(groups) < 2:
+            _fail(path, rows[-1][0], f"all classes are of {rows[0][1]['coarse']!r}, must be two coarse classes or more")
+        names = tuple(tuple(row["name"] for row in group) for group in groups.values())
+        return cls(tuple(groups), names, tuple(tuple(row["folder"] for row in group) for group in groups.values()))
+
 
 def _fail(path, line, problem):
     raise ValueError(f"{path}, line {line}: {problem}")
 
 
-def _read_rows(path) -> list[tuple[int, dict]]:
-    """[(line number in the file, row)]: every cell present and filled, both indices whole numbers."""
-    rows = []
+def _read_header(path) -> list[str]:
     # utf-8-sig, because spreadsheets put a byte-order mark first
     with open(path, newline="", encoding="utf-8-sig") as file:
+        return [cell.strip() for cell in next(csv.reader(file), [])]
+
+
+def _read_rows(path, columns=COLUMNS) -> list[tuple[int, dict]]:
+    """[(line number in the file, row)]: every cell present and filled, indices whole numbers."""
+    rows = []
+    header = _read_header(path)
+    if sorted(header) != sorted(columns):
+        missing, extra = [c for c in columns if c not in header], [c for c in header if c not in columns]
+        _fail(
+            path,
+            1,
+            f"columns {','.join(header) or '(none)'}: must be {','.join(columns)}, each once"
+            f" (missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})",
+        )
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        header = [cell.strip() for cell in next(reader, [])]
-        if sorted(header) != sorted(COLUMNS):
-            missing, extra = [c for c in COLUMNS if c not in header], [c for c in header if c not in COLUMNS]
-            _fail(
-                path,
-                1,
-                f"columns {','.join(header) or '(none)'}: must be {','.join(COLUMNS)}, each once"
-                f" (missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})",
-            )
+        next(reader)
         for cells in reader:
             if not cells:  # an empty line
                 continue
@@ -132,10 +165,10 @@ def _read_rows(path) -> list[tuple[int, dict]]:
             if len(cells) != len(header):
                 _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
             row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            for key in COLUMNS:
+            for key in columns:
                 if not row[key]:
                     _fail(path, line, f"{key} is empty, must be given")
-            for key in ("class_index", "fine_index"):
+            for key in [key for key in ("class_index", "fine_index") if key in columns]:
                 if not re.fullmatch("[0-9]{1,9}", row[key]):
                     _fail(path, line, f"{key} {row[key]!r} must be a whole number, 0 or more")
                 row[key] = int(row[key])
@@ -143,6 +176,23 @@ def _read_rows(path) -> list[tuple[int, dict]]:
     if not rows:
         _fail(path, 1, "no class follows the column names, must be one row per fine class")
     return rows
+
+
+def _check_folders(path, rows):
+    """Each row names a folder below the folder of photographs, once; names are filled in and told apart."""
+    first = {}
+    for line, row in rows:
+        folder = PurePosixPath(row["folder"])
+        if folder.is_absolute() or ".." in folder.parts or set("\\:") & set(row["folder"]):
+            _fail(path, line, f"folder {row['folder']!r} must lie below the folder of photographs, such as birds/owl")
+        if not re.fullmatch(r"[\w\- ]+", row["coarse"]):  # it names a file of weights
+            _fail(path, line, f"coarse {row['coarse']!r} must consist of letters, digits, spaces, - and _")
+        row["folder"] = str(folder)
+        row.setdefault("name", folder.name)
+        for what, key in (("folder", row["folder"]), ("(coarse, name)", (row["coarse"], row["name"]))):
+            if (what, key) in first:
+                _fail(path, line, f"{what} {key!r} must be there once, is already on line {first[what, key]}")
+            first[what, key] = line
 
 
 def _check_classes(path, rows, known):

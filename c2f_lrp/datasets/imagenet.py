@@ -1,13 +1,20 @@
-"""ILSVRC2012's training photographs, ROOT/train/<wnid>/*.JPEG, and single photographs of any kind.
+"""Photographs on disk, a folder for each class: ILSVRC2012's ROOT/train/<wnid>/*.JPEG, and anybody's own.
 
-Only photographs that are asked for are read, so `limit` keeps the first ones of a split quick. Photographs are scaled
-to a shorter side of 256/224 of the network's size and their centre is taken, the usual ImageNet preprocessing.
+Only photographs that are asked for are read, so `limit` keeps the first ones of a split quick, and training streams
+them (`Photographs`). They are scaled to a shorter side of 256/224 of the network's size and their centre is taken, the
+usual ImageNet preprocessing.
 """
 
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Images, stack
@@ -17,32 +24,120 @@ from c2f_lrp.hierarchy import Hierarchy
 ENDINGS = (".jpeg", ".jpg", ".png")
 
 
-def read(root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None) -> Images:
-    """Photographs of one split at size x size, pixels uint8, in the order of their hash; at most `limit`.
+@dataclass(frozen=True)
+class Photographs:
+    """N photographs that stay on disk until they are asked for: `Images` without pixels, but with where they are.
 
-    Class folders may be all 1000, the 393 of the hierarchy or fewer; those outside the hierarchy are left alone.
-    "evaluation" takes RGB photographs only, as the paper does. No masks: ImageNet's boxes are published separately.
+    paths   where each lies;  coarse, fine: int64 (N,), as in `Images`;  names: as in `Images`
+    size    pixels a side of what is read
+    workers processes that read ahead; 0: none, they are read as they are asked for
+    """
+
+    paths: tuple[Path, ...]
+    coarse: Tensor
+    fine: Tensor
+    names: tuple[str, ...]
+    size: int
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows) -> "Photographs":
+        """The photographs at `rows`: a slice, a list of positions or a bool mask (N,)."""
+        rows = torch.arange(len(self))[rows].reshape(-1)
+        paths, names = (tuple(every[row] for row in rows.tolist()) for every in (self.paths, self.names))
+        return Photographs(paths, self.coarse[rows], self.fine[rows], names, self.size, self.workers)
+
+    def split(self, batch_size: int) -> Iterator[Tensor]:
+        """Their pixels, uint8 (<= batch_size, 3, size, size) at a time, as `Tensor.split` would cut them."""
+        yield from DataLoader(self.paths, batch_size, num_workers=self.workers, collate_fn=self.stacked)
+
+    def stacked(self, paths: list[Path]) -> Tensor:
+        pixels = np.stack([fit(open_photo(path), self.size) for path in paths])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def find(
+    root: Path | None, hierarchy: Hierarchy, split: str, size: int, *, inside: str = "train", workers: int = 0
+) -> Photographs:
+    """The photographs of one split in ROOT/<inside>/<class>/, in the order of their hash; none is opened yet.
+
+    <class> is the id that the hierarchy gives a class. There may be folders of other classes, which are left alone,
+    and classes without a folder. Raises ValueError without a root or where there is nothing of this split,
+    FileNotFoundError where no class has a folder.
     """
     if root is None:
-        raise ValueError("the profile imagenet reads photographs: give their folder with --root (or root=...)")
-    train = Path(root) / "train"
-    wnids = [wnid for ids in hierarchy.ids for wnid in ids if (train / wnid).is_dir()]
-    if not wnids:
-        raise FileNotFoundError(f"{train} has no class folder such as {hierarchy.ids[0][0]}; --root must hold train/")
-    files = [path for wnid in wnids for path in (train / wnid).iterdir() if path.suffix.lower() in ENDINGS]
-    paths = {f"{path.parent.name}/{path.name}": path for path in files}
-    rows: list[tuple] = []
-    for name in tqdm(select(list(paths), split), desc=f"reading {split} photographs", leave=False):
+        raise ValueError("this profile reads photographs: give their folder with --root (or root=...)")
+    folder = Path(root) / inside
+    ids = [id_ for group in hierarchy.ids for id_ in group if (folder / id_).is_dir()]
+    if not ids:
+        must = f"; --root must hold {inside}/" if inside else ""
+        raise FileNotFoundError(f"{folder} has no class folder such as {hierarchy.ids[0][0]}{must}")
+    places = {
+        f"{id_}/{path.name}": (path, *hierarchy.locate(id_))
+        for id_ in ids
+        for path in (folder / id_).iterdir()
+        if path.suffix.lower() in ENDINGS
+    }
+    names = tuple(select(list(places), split))
+    if not names:
+        raise ValueError(f"{folder} holds no {split} photographs of the hierarchy's classes")
+    paths, coarse, fine = zip(*(places[name] for name in names), strict=True)
+    return Photographs(paths, torch.tensor(coarse), torch.tensor(fine), names, size, workers)
+
+
+def read(
+    root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None, *, inside: str = "train"
+) -> Images:
+    """Photographs of one split at size x size, pixels uint8, in the order of their hash; at most `limit`.
+
+    "evaluation" takes RGB photographs only, as the paper does. No masks: ImageNet's boxes are published separately.
+    """
+    found = find(root, hierarchy, split, size, inside=inside)
+    pixels, rows = [], []
+    for row, path in enumerate(tqdm(found.paths, desc=f"reading {split} photographs", leave=False)):
         if limit is not None and len(rows) == limit:
             break
-        image = open_photo(paths[name])
+        image = open_photo(path)
         if split == "evaluation" and image.mode != "RGB":
             continue
-        rows.append((fit(image, size), *hierarchy.locate(paths[name].parent.name), name))
+        pixels.append(fit(image, size))
+        rows.append(row)
     if not rows:
-        raise ValueError(f"{train} holds no {split} photographs of the hierarchy's classes")
-    pixels, coarse, fine, names = zip(*rows, strict=True)
-    return stack(pixels, coarse, fine, None, names)
+        raise ValueError(f"all {len(found)} photographs of this split in {root} are grey or CMYK; evaluation takes RGB")
+    kept = found[rows]
+    return stack(pixels, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
+
+
+def extract(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
+    """Unpack the hierarchy's classes from ILSVRC2012_img_train.tar, one tar per wnid, into ROOT/train/<wnid>/.
+
+    A class is unpacked under another name and renamed, so that a class folder is always whole; those that are there
+    already are left alone, and an interrupted run goes on. Returns the number of classes unpacked. Raises ValueError
+    where the archive has none of the classes or cannot be read.
+    """
+    train, wnids = Path(root) / "train", {wnid for ids in hierarchy.ids for wnid in ids}
+    unpacked, met = 0, 0
+    try:
+        with tarfile.open(archive) as outer, tqdm(total=len(wnids), desc="unpacking", unit="class") as progress:
+            for member in outer:
+                wnid = member.name.removesuffix(".tar")
+                if not member.isfile() or wnid not in wnids:
+                    continue
+                met += 1
+                if not (train / wnid).is_dir():
+                    part = train / f"{wnid}.part"
+                    with tarfile.open(fileobj=outer.extractfile(member)) as inner:
+                        inner.extractall(part, filter="data")
+                    part.replace(train / wnid)
+                    unpacked += 1
+                progress.update()
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive} cannot be unpacked ({error}); is it all of ILSVRC2012_img_train.tar?") from error
+    if not met:
+        raise ValueError(f"{archive} holds none of the {len(wnids)} classes, such as {sorted(wnids)[0]}.tar")
+    return unpacked
 
 
 def open_photo(path: Path) -> Image.Image:
