@@ -4,6 +4,7 @@ from pathlib import Path
 
 from c2f_lrp.classifier import CoarseToFine, SingleClass, load_network, network_file
 from c2f_lrp.datasets import Images, imagenet, scenes, tiny_imagenet
+from c2f_lrp.pretrained import FLAT
 from c2f_lrp.profiles import PROFILES, get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
@@ -13,39 +14,56 @@ __all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier
 def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
     """The trained coarse-to-fine classifier of a profile, in eval mode, its parameters frozen.
 
-    `weights` is a folder written by `c2f-lrp train --out`; by default the weights that ship with the package.
+    `weights` is a folder written by `c2f-lrp train --out` (for imagenet-flat: `c2f-lrp data weights --out`); by
+    default the profile's own, which is in the package where weights ship.
     Every file must have the checksum that checkpoints.csv records for it.
     """
     settings = get_profile(profile)
-    hierarchy = settings.hierarchy()
+    hierarchy = settings.hierarchy(weights)
     folder = Path(weights) if weights else settings.weights
-    table = checkpoints_table(settings, weights)
+    table = checkpoints_table(settings, folder)
     checksums = {row["network"]: row["sha256"] for row in read_checkpoints(table, profile)}
 
-    def load(fine: int | None):
-        path = network_file(folder, hierarchy, fine)
+    def load(path: Path):
         if path.stem not in checksums:
-            raise FileNotFoundError(
-                f"{table} records no {path.stem} network of {profile}; run: c2f-lrp train --profile {profile}"
-            )
+            how = "data weights" if settings.networks == "flat" else f"train --profile {profile}"
+            raise FileNotFoundError(f"{table} records no {path.stem} network of {profile}; run: c2f-lrp {how}")
         return load_network(path, checksums[path.stem])
 
-    fine = [load(i) if hierarchy.n_fine[i] > 1 else SingleClass() for i in range(hierarchy.n_coarse)]
-    return CoarseToFine(load(None), fine, hierarchy).eval().requires_grad_(False)
+    if settings.networks == "flat":
+        return CoarseToFine.from_flat(load(folder / FLAT), hierarchy).eval().requires_grad_(False)
+    fine = [
+        load(network_file(folder, hierarchy, i)) if hierarchy.n_fine[i] > 1 else SingleClass()
+        for i in range(hierarchy.n_coarse)
+    ]
+    coarse = load(network_file(folder, hierarchy, None))
+    return CoarseToFine(coarse, fine, hierarchy).eval().requires_grad_(False)
 
 
-def load_images(profile: str, split: str = "evaluation", limit: int | None = None, root: Path | None = None) -> Images:
+def load_images(
+    profile: str,
+    split: str = "evaluation",
+    limit: int | None = None,
+    root: Path | None = None,
+    weights: Path | None = None,
+) -> Images:
     """Images of a profile with float32 pixels (N, 3, H, W) in [0, 255].
 
     split: "train", "validation", or "evaluation" (the validation part, RGB photographs only, as in the paper).
     limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
+    weights: of the profile folder, whose hierarchy lies beside its weights; by default where these usually are.
     """
-    images = read_images(profile, split, limit, root)
+    images = read_images(profile, split, limit, root, weights=weights)
     return images.with_pixels(images.pixels.float())
 
 
 def read_images(
-    profile: str, split: str, limit: int | None = None, root: Path | None = None, processes: int = 1
+    profile: str,
+    split: str,
+    limit: int | None = None,
+    root: Path | None = None,
+    processes: int = 1,
+    weights: Path | None = None,
 ) -> Images:
     """The same with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
     settings = get_profile(profile)
@@ -56,4 +74,5 @@ def read_images(
         return scenes.read(split, limit or counts.get(split, settings.validation_images), processes)
     if profile == "tiny-imagenet":
         return tiny_imagenet.read(root, settings.hierarchy(), split, limit)
-    return imagenet.read(root, settings.hierarchy(), split, settings.image_size, limit)
+    inside = "" if profile == "folder" else "train"
+    return imagenet.read(root, settings.hierarchy(weights), split, settings.image_size, limit, inside=inside)

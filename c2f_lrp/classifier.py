@@ -225,12 +225,12 @@ def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def save_network(classifier: Classifier, path: Path) -> str:
-    """Write weights in half precision (they are read back to single) with their settings; returns the SHA-256.
+def save_network(classifier: Classifier, path: Path, dtype: torch.dtype = torch.float16) -> str:
+    """Write weights, by default in half precision (they are read to single), with their settings; returns the SHA-256.
 
     Written to a temporary name and renamed, so that a file under its own name is always whole.
     """
-    tensors = {name: value.to(torch.float16).contiguous() for name, value in classifier.state_dict().items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in classifier.state_dict().items()}
     content = save(tensors, metadata={"vgg16": json.dumps(classifier.settings)})
     with whole(path) as part:
         part.write_bytes(content)

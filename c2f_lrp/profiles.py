@@ -1,7 +1,10 @@
 """The profiles: which images, which networks, how much of them."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from platformdirs import user_data_path
 
 from c2f_lrp.hierarchy import Hierarchy, manifest_path
 
@@ -9,7 +12,11 @@ from c2f_lrp.hierarchy import Hierarchy, manifest_path
 @dataclass(frozen=True)
 class Profile:
     name: str
-    manifest: str  # file in data_manifests/
+    manifest: str | None  # file in data_manifests/; None: the user's own, hierarchy.csv beside the weights
+    # "trained": from random weights. "fine-tuned": from torchvision's vgg16, which c2f-lrp data weights fetches.
+    # "flat": that vgg16 as it is, its 1000 classes grouped (CoarseToFine.from_flat).
+    networks: str
+    ships: bool  # weights are part of the package
     image_size: int  # pixels a side
     width: int  # channels of VGG-16's first convolution, at both levels; the paper: 64
     hidden: int  # units of its two hidden linear layers; the paper: 4096
@@ -26,16 +33,34 @@ class Profile:
     table_images: int  # images tried in the tables; the paper: 1000
     needs_root: bool  # photographs lie in a folder that the user names
 
-    def hierarchy(self) -> Hierarchy:
+    def hierarchy(self, weights: Path | None = None) -> Hierarchy:
+        """The classes. `weights`: the folder beside whose weights the user's own hierarchy lies, if not the usual."""
         known = None
         if self.name == "tiny-imagenet":  # a part of the paper's 393 classes
             known = Hierarchy.from_csv(manifest_path("imagenet_c2f_393.csv")).index_by_id()
-        return Hierarchy.from_csv(manifest_path(self.manifest), known)
+        path = self.manifest_path(weights)
+        return Hierarchy.from_csv(path, known) if self.manifest else Hierarchy.from_folders_csv(path)
+
+    def manifest_path(self, weights: Path | None = None) -> Path:
+        if self.manifest:
+            return manifest_path(self.manifest)
+        path = Path(weights or self.weights) / "hierarchy.csv"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no {path}; train first: c2f-lrp train --profile {self.name} --root DIR --hierarchy CSV, "
+                "and where that wrote to --out DIR, say --weights DIR"
+            )
+        return path
 
     @property
     def weights(self) -> Path:
-        """The folder inside the package that holds this profile's trained weights."""
-        return Path(__file__).parent / "weights" / self.name
+        """The folder of this profile's weights: inside the package, or among the user's data where none ship.
+
+        The environment variable C2F_LRP_WEIGHTS sets another; `c2f-lrp reproduce --weights` sets it for the notebooks.
+        """
+        if folder := os.environ.get("C2F_LRP_WEIGHTS"):
+            return Path(folder)
+        return (Path(__file__).parent / "weights" if self.ships else user_data_path("c2f_lrp", False)) / self.name
 
 
 PROFILES = {
@@ -44,6 +69,8 @@ PROFILES = {
         Profile(
             name="scenes",
             manifest="scenes_c2f.csv",
+            networks="trained",
+            ships=True,
             image_size=64,
             width=8,
             hidden=128,
@@ -61,6 +88,8 @@ PROFILES = {
         Profile(
             name="tiny-imagenet",
             manifest="tiny_imagenet_c2f.csv",
+            networks="trained",
+            ships=True,
             image_size=64,
             width=16,
             hidden=128,
@@ -78,6 +107,8 @@ PROFILES = {
         Profile(
             name="imagenet",
             manifest="imagenet_c2f_393.csv",
+            networks="fine-tuned",
+            ships=False,
             image_size=224,
             width=64,
             hidden=4096,
@@ -86,14 +117,17 @@ PROFILES = {
             train_images=None,
             validation_images=None,
             feature_epochs=0,
-            coarse_epochs=10,
-            fine_epochs=10,
-            finish_epochs=3,
+            coarse_epochs=3,  # a few suffice: vgg16 knows these classes, and its rate falls to zero meanwhile
+            fine_epochs=5,  # on an eighth of the photographs each
+            finish_epochs=0,
             table_images=1000,
             needs_root=True,
         ),
     )
 }
+PROFILES["imagenet-flat"] = replace(PROFILES["imagenet"], name="imagenet-flat", networks="flat")
+# Photographs and classes of the user's own, in networks and with training settings as for the other photographs.
+PROFILES["folder"] = replace(PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False)
 
 
 def get_profile(name: str) -> Profile:

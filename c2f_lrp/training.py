@@ -8,11 +8,16 @@ cut together (CutMix, Yun et al. 2019), and all nine start from its features: fi
 Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
 Photographs get a few last epochs without warps and lighting, at a small learning rate: the network then sees objects at
 the size they have when it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+
+At full size (`fine_tune`, profile imagenet) all nine networks start from torchvision's vgg16 instead, and photographs
+are streamed from disk. Mind that those weights were learned from all of ILSVRC2012's training photographs, so also from
+the fifth that the split holds out: accuracies on it flatter the networks.
 """
 
 import csv
 import hashlib
 import json
+import math
 import platform
 import time
 import warnings
@@ -25,11 +30,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import CutMix
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
 from c2f_lrp.datasets import Images
+from c2f_lrp.datasets.imagenet import Crops, Photographs
+from c2f_lrp.files import sha256 as sha256_of
 from c2f_lrp.files import whole, writable_folder
 from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import Profile
@@ -40,6 +48,12 @@ FINISH_LEARNING_RATE = 0.005
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 
+# Fine-tuning: a tenth of the rate that torchvision's vgg16 was trained with, so that its features stay, and that rate
+# itself for the last layer, which is new; both fall to zero along half a cosine.
+FINE_TUNE_BATCH = 128
+FINE_TUNE_LEARNING_RATE = {"pretrained": 1e-3, "last": 1e-2}
+SAVE_EVERY = 1000  # steps; a state of VGG-16 has 1.1 GB
+
 CHECKPOINT_COLUMNS = (
     "profile,network,file,sha256,classes,accuracy,validation_images,training_images,epochs,seed,seconds,command,versions"
 ).split(",")
@@ -47,21 +61,24 @@ CHECKPOINT_COLUMNS = (
 
 def train(
     profile: Profile,
-    training: Images,
-    validation: Images,
+    training: Images | Photographs,
+    validation: Images | Photographs,
     *,
     out: Path | None = None,
     seed: int = 0,
     command: str = "",
     device: str = "cpu",
+    pretrained: Path | None = None,
 ) -> list[dict]:
     """Train the nine networks of a profile; write their weights and a row each in checkpoints.csv; return the rows.
 
-    Weights go into the package and the rows into data_manifests/checkpoints.csv, or both into the folder `out`.
-    A run that was interrupted goes on where it stopped: finished networks are kept when their settings are the same,
-    the unfinished one continues after its last whole epoch.
+    Weights and rows go into the folder `out`, by default the profile's own; rows of weights inside the package go
+    into data_manifests/checkpoints.csv. A run that was interrupted goes on where it stopped: finished networks are
+    kept when their settings are the same, the unfinished one continues after its last whole epoch.
+
+    Profiles whose networks are fine-tuned take `Photographs`, and start from the weight file `pretrained`.
     """
-    hierarchy = profile.hierarchy()
+    hierarchy = profile.hierarchy(out)
     folder = writable_folder(out or profile.weights)
     table = checkpoints_table(profile, out)
     size = dict(width=profile.width, hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
@@ -75,6 +92,10 @@ def train(
         labels = starts[training.coarse] + training.fine
         fit(settings, training.pixels, labels, state=features, run=run, features=None, device=device)
         features_of = hashlib.sha256(features.read_bytes()).hexdigest()
+    if profile.networks == "fine-tuned":
+        common["pretrained"] = sha256_of(pretrained)
+    if profile.manifest is None:
+        common["hierarchy"] = sha256_of(profile.manifest_path(out))
     rows = []
     tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
     for fine in tqdm(tasks, desc=f"networks of {profile.name}"):
@@ -90,13 +111,18 @@ def train(
         run = settings | common | dict(epochs=epochs, images=len(data), cutmix=False, fine=fine)
         run["features_of"] = features_of
         network = finished(path, state, run)
-        if network is None:
+        if network is None and profile.networks == "fine-tuned":
+            network = fine_tune(pretrained, settings, data, labels, state=state, run=run, device=device)
+        elif network is None:
             network = fit(settings, data, labels, state=state, run=run, features=features, device=device)
         sha256 = save_network(network, path)
-        if features is None:
+        if profile.networks == "fine-tuned":  # nothing starts from it any more, and nine of them are 10 GB
+            write_state(state, read_state(state), {})
+        if features is None and profile.networks == "trained":
             features, features_of = state, sha256  # those of the coarse network, which comes first
         # The accuracy reported is that of the weights as stored, after rounding to half precision.
-        score = accuracy(load_network(path, sha256), held_out, held_out_labels, device=device)
+        batch = max(1, 500 * 64**2 // profile.image_size**2)  # 500 at 64x64; larger images take more memory each
+        score = accuracy(load_network(path, sha256), held_out, held_out_labels, device, batch)
         previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
         if previous is not None and previous["sha256"] == sha256:
             rows.append(previous)
@@ -123,12 +149,11 @@ def train(
     return rows
 
 
-def labelled(images: Images, fine: int | None) -> tuple[Tensor, Tensor]:
-    """Pixels and labels that one network learns: all images, or those of coarse class `fine`."""
-    if fine is None:
-        return images.pixels, images.coarse
-    rows = images.coarse == fine
-    return images.pixels[rows], images.fine[rows]
+def labelled(images: Images | Photographs, fine: int | None) -> tuple[Tensor | Photographs, Tensor]:
+    """Pixels (or photographs) and labels that one network learns: all images, or those of coarse class `fine`."""
+    chosen = images if fine is None else images[images.coarse == fine]
+    labels = chosen.coarse if fine is None else chosen.fine
+    return (chosen if isinstance(chosen, Photographs) else chosen.pixels), labels
 
 
 def finished(path: Path, state: Path, run: dict) -> Classifier | None:
@@ -202,6 +227,77 @@ def fit(
     return fold_batch_norm(network.cpu())
 
 
+def fine_tune(
+    pretrained: Path,
+    settings: dict,
+    photographs: Photographs,
+    labels: Tensor,
+    *,
+    state: Path,
+    run: dict,
+    device: str,
+) -> Classifier:
+    """One VGG-16 from the weights in `pretrained`, but for the last layer, on photographs streamed from disk.
+
+    Its state lies in the file `state` after every epoch and every SAVE_EVERY steps, and a run goes on from there as if
+    it had not been interrupted. Half-width arithmetic is bfloat16, which needs no scaling of the loss.
+    Raises ValueError where the pretrained network has another layout or the loss is no longer finite.
+    """
+    epochs, seed = run["epochs"], run["seed"]
+    torch.manual_seed(seed)
+    network, known = vgg16(**settings), load_network(pretrained)
+    of_profile, found = ({**one.settings, "n_classes": None, "dropout": None} for one in (network, known))
+    if of_profile != found:
+        raise ValueError(f"{pretrained} holds a network of {found}; networks of {of_profile} cannot start from it")
+    last = network.layers[-1]
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    network.layers[:-1].load_state_dict(known.layers[:-1].state_dict())
+    network.to(device, memory_format=torch.channels_last).train()
+    rates = FINE_TUNE_LEARNING_RATE
+    groups = [
+        {"params": list(network.layers[:-1].parameters()), "lr": rates["pretrained"]},
+        {"params": list(last.parameters()), "lr": rates["last"]},
+    ]
+    optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    batch = min(FINE_TUNE_BATCH, len(photographs))
+    steps = len(photographs) // batch
+    done = restore(state, run, network, optimizer) or dict(epoch=0, step=0, seconds=0.0)
+    started = time.monotonic() - done["seconds"]
+    bar = tqdm(total=epochs * steps, initial=done["epoch"] * steps + done["step"], desc=state.stem, leave=False)
+    for epoch in range(done["epoch"], epochs):
+        first = done["step"] if epoch == done["epoch"] else 0
+        order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
+        loader = DataLoader(
+            Crops(photographs, labels, seed * 1000 + epoch),
+            batch_sampler=order[first * batch : steps * batch].view(-1, batch).tolist(),
+            num_workers=photographs.workers,
+            pin_memory=device != "cpu",
+        )
+        for step, (pixels, targets) in enumerate(loader, start=first):
+            at = epoch * steps + step
+            torch.manual_seed(seed + at)  # dropout
+            for group, rate in zip(optimizer.param_groups, rates.values(), strict=True):
+                group["lr"] = rate * (1 + math.cos(math.pi * at / (epochs * steps))) / 2
+            pixels = pixels.to(device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
+                loss = F.cross_entropy(
+                    network(pixels), targets.to(device, non_blocking=True), label_smoothing=run["label_smoothing"]
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            bar.update()
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+                if not loss.isfinite():
+                    raise ValueError(f"the loss of {state.stem} is {loss.item()} at step {at}; try other photographs")
+                ended = step + 1 == steps
+                progress = dict(epoch=epoch + ended, step=0 if ended else step + 1, seconds=time.monotonic() - started)
+                save_state(state, dict(run=run, **progress), network, optimizer)
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+    return network.to("cpu", memory_format=torch.contiguous_format).eval()
+
+
 def fast_bfloat16(device: str) -> bool:
     """Whether half-width arithmetic is faster than single precision: any recent GPU, CPUs with instructions for it."""
     supported = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -233,12 +329,14 @@ def augment(pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, pixels: Tensor, labels: Tensor, device: str = "cpu") -> float:
-    """Share of uint8 images (N, 3, H, W) whose label the network gets right."""
+def accuracy(
+    network: nn.Module, pixels: Tensor | Photographs, labels: Tensor, device: str = "cpu", batch_size: int = 500
+) -> float:
+    """Share of uint8 images (N, 3, H, W), or of photographs, whose label the network gets right."""
     network = network.to(device)
     right = [
         (network(batch.to(device).float()).argmax(1).cpu() == label).sum().item()
-        for batch, label in zip(pixels.split(500), labels.split(500), strict=True)
+        for batch, label in zip(pixels.split(batch_size), labels.split(batch_size), strict=True)
     ]
     return sum(right) / len(labels)
 
@@ -253,6 +351,10 @@ def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.opt
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         tensors[f"momentum.{name}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
+    write_state(path, state, tensors)
+
+
+def write_state(path: Path, state: dict, tensors: dict[str, Tensor]) -> None:
     with whole(path) as part:
         try:
             save_file(tensors, part, metadata={"state": json.dumps(state)})
@@ -265,22 +367,30 @@ def saved_network(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
 
 
-def resume(
-    path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
-) -> tuple[int, float]:
-    """Put network, momentum and learning rate where an interrupted run with the same settings left them.
+def restore(path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD) -> dict | None:
+    """Put network and momentum where an interrupted run with the same settings left them; returns that run's state.
 
-    Returns the number of epochs done and the seconds they took; (0, 0) where there is nothing to go on from.
+    None, and nothing changed, where there is nothing to go on from.
     """
-    if not path.is_file():
-        return 0, 0.0
-    state = read_state(path)
-    if state["run"] != run:
-        return 0, 0.0
+    state = read_state(path) if path.is_file() else None
+    if state is None or state["run"] != run:
+        return None
     tensors = load_file(path)
+    if not tensors:  # of a network that was finished: see `train`
+        return None
     network.load_state_dict(saved_network(tensors))
     for name, parameter in network.named_parameters():
         optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].to(parameter.device)
+    return state
+
+
+def resume(
+    path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
+) -> tuple[int, float]:
+    """The same with the learning rate. Returns the number of epochs done and the seconds they took; (0, 0) for none."""
+    state = restore(path, run, network, optimizer)
+    if state is None:
+        return 0, 0.0
     with warnings.catch_warnings():
         # The scheduler warns that the optimizer has not stepped; it has, in the run that was interrupted.
         warnings.simplefilter("ignore", UserWarning)
@@ -290,8 +400,10 @@ def resume(
 
 
 def checkpoints_table(profile: Profile, folder: Path | None = None) -> Path:
-    """The checkpoints.csv of a weight folder, or data_manifests/checkpoints.csv for the package's own weights."""
-    return Path(folder or manifest_path(profile.manifest).parent) / "checkpoints.csv"
+    """The checkpoints.csv of a weight folder; for weights inside the package data_manifests/checkpoints.csv."""
+    folder = Path(folder or profile.weights)
+    inside = folder.parent == Path(__file__).parent / "weights"
+    return manifest_path("checkpoints.csv") if inside else folder / "checkpoints.csv"
 
 
 def read_checkpoints(table: Path, profile: str) -> list[dict]:

@@ -15,10 +15,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Images, stack
 from c2f_lrp.datasets.splits import select
+from c2f_lrp.download import extract
 from c2f_lrp.hierarchy import Hierarchy
 
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -56,6 +58,30 @@ class Photographs:
     def stacked(self, paths: list[Path]) -> Tensor:
         pixels = np.stack([fit(open_photo(path), self.size) for path in paths])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Training photographs as a network sees them in one epoch: random crops, mirrored or not; a `DataLoader` reads it.
+
+    Row i gives (uint8 (3, size, size), label). What is drawn for a row depends on `seed`, the epoch's, and on the row
+    alone, so that it is the same whichever process reads it, and in a resumed run.
+    """
+
+    photographs: Photographs
+    labels: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        image = open_photo(self.photographs.paths[row]).convert("RGB")
+        # At least a quarter of the area: the networks know these classes already, and are used on whole objects.
+        crop = v2.RandomResizedCrop(self.photographs.size, scale=(0.25, 1.0), antialias=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed * len(self) + row)
+            return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.PILToTensor()])(image), self.labels[row]
 
 
 def find(
@@ -110,15 +136,16 @@ def read(
     return stack(pixels, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
 
 
-def extract(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
-    """Unpack the hierarchy's classes from ILSVRC2012_img_train.tar, one tar per wnid, into ROOT/train/<wnid>/.
+def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
+    """Unpack the hierarchy's classes from ILSVRC2012_img_train.tar, one tar for each wnid, into ROOT/train/<wnid>/.
 
-    A class is unpacked under another name and renamed, so that a class folder is always whole; those that are there
-    already are left alone, and an interrupted run goes on. Returns the number of classes unpacked. Raises ValueError
-    where the archive has none of the classes or cannot be read.
+    A class folder is always whole; those that are there already are left alone, so an interrupted run goes on.
+    Returns the number of classes unpacked. Raises ValueError where the archive has none of the classes or is damaged.
     """
-    train, wnids = Path(root) / "train", {wnid for ids in hierarchy.ids for wnid in ids}
+    wnids = {wnid for ids in hierarchy.ids for wnid in ids}
     unpacked, met = 0, 0
+    if not Path(archive).is_file():
+        raise FileNotFoundError(f"there is no archive {archive}")
     try:
         with tarfile.open(archive) as outer, tqdm(total=len(wnids), desc="unpacking", unit="class") as progress:
             for member in outer:
@@ -126,15 +153,13 @@ def extract(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
                 if not member.isfile() or wnid not in wnids:
                     continue
                 met += 1
-                if not (train / wnid).is_dir():
-                    part = train / f"{wnid}.part"
-                    with tarfile.open(fileobj=outer.extractfile(member)) as inner:
-                        inner.extractall(part, filter="data")
-                    part.replace(train / wnid)
+                folder = Path(root) / "train" / wnid
+                if not folder.is_dir():
+                    extract(outer.extractfile(member), folder, f"{archive}, member {member.name}")
                     unpacked += 1
                 progress.update()
     except tarfile.TarError as error:
-        raise ValueError(f"{archive} cannot be unpacked ({error}); is it all of ILSVRC2012_img_train.tar?") from error
+        raise ValueError(f"{archive} cannot be unpacked ({error}); give all of ILSVRC2012_img_train.tar") from error
     if not met:
         raise ValueError(f"{archive} holds none of the {len(wnids)} classes, such as {sorted(wnids)[0]}.tar")
     return unpacked
