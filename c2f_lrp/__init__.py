@@ -4,8 +4,9 @@ from pathlib import Path
 
 from c2f_lrp.classifier import CoarseToFine, SingleClass, load_network, network_file
 from c2f_lrp.datasets import Images, imagenet, scenes, tiny_imagenet
+from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.pretrained import FLAT
-from c2f_lrp.profiles import PROFILES, get_profile
+from c2f_lrp.profiles import PROFILES, Profile, get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
 __all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier", "load_images"]
@@ -53,26 +54,25 @@ def load_images(
     limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
     weights: of the profile folder, whose hierarchy lies beside its weights; by default where these usually are.
     """
-    images = read_images(profile, split, limit, root, weights=weights)
+    settings = get_profile(profile)
+    images = read_images(settings, settings.hierarchy(weights), split, limit, root)
     return images.with_pixels(images.pixels.float())
 
 
 def read_images(
-    profile: str,
+    profile: Profile,
+    hierarchy: Hierarchy,
     split: str,
     limit: int | None = None,
     root: Path | None = None,
     processes: int = 1,
-    weights: Path | None = None,
 ) -> Images:
     """The same with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
-    settings = get_profile(profile)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
-    if profile == "scenes":
-        counts = {"train": settings.train_images}
-        return scenes.read(split, limit or counts.get(split, settings.validation_images), processes)
-    if profile == "tiny-imagenet":
-        return tiny_imagenet.read(root, settings.hierarchy(), split, limit)
-    inside = "" if profile == "folder" else "train"
-    return imagenet.read(root, settings.hierarchy(weights), split, settings.image_size, limit, inside=inside)
+    if profile.name == "scenes":
+        counts = {"train": profile.train_images}
+        return scenes.read(split, limit or counts.get(split, profile.validation_images), processes)
+    if profile.name == "tiny-imagenet":
+        return tiny_imagenet.read(root, hierarchy, split, limit)
+    return imagenet.read(root, hierarchy, split, profile.image_size, limit, inside=profile.inside)

@@ -1,8 +1,10 @@
-"""The command c2f-lrp: reproduce, verify, train, attack, data check, book."""
+"""The command c2f-lrp: reproduce, verify, train, attack, data, book."""
 
 import argparse
 import os
+import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -13,6 +15,8 @@ from c2f_lrp.profiles import PROFILES
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
     options = parser().parse_args(arguments)
+    if getattr(options, "weights", None):
+        os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
         return options.run(options)
     except (ValueError, OSError) as error:
@@ -28,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="c2f-lrp", description="Explainable attacks on coarse-to-fine classifiers.")
     commands = top.add_subparsers(dest="command", required=True)
 
+    weights = "folder of weights written by train --out"
+
     def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
@@ -39,11 +45,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
+    sub.add_argument("--weights", type=Path, help=weights)
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
 
     sub = commands.add_parser("verify", help="Say which figures and tables are stale or altered.")
     sub.set_defaults(run=verify)
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
+    sub.add_argument("--weights", type=Path, help=weights)
 
     sub = commands.add_parser("book", help="Build the read-along book, as web pages.")
     sub.set_defaults(run=book)
@@ -51,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
     sub.add_argument("--root", type=Path, help="folder of photographs")
-    sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of into the package")
+    sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of the usual place")
+    sub.add_argument("--hierarchy", type=Path, help="for the profile folder: a csv with columns folder,coarse[,name]")
+    sub.add_argument("--pretrained", type=Path, help="for the profile imagenet: where data weights --out wrote")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
 
@@ -60,11 +70,31 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--attack", default="lrpc", help="lrpc, lrpf, pgdc, pgdf, dfc or dff")
     sub.add_argument("--eps", type=float, nargs="+", help="bounds in pixel units (default 10 20 40)")
     sub.add_argument("--out", type=Path, default=Path("attacked"), help="where the figures go (default: attacked/)")
-    sub.add_argument("--weights", type=Path, help="folder of weights written by train --out")
+    sub.add_argument("--weights", type=Path, help=weights)
 
-    sub = command("data", data, "Check that a profile's data can be read.", profile="tiny-imagenet")
-    sub.add_argument("action", choices=["check"])
+    data = commands.add_parser("data", help="Check, unpack, fetch and export data.").add_subparsers(required=True)
+
+    def data_command(name: str, run, text: str) -> argparse.ArgumentParser:
+        sub = data.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = data_command("check", check, "Check that a profile's data can be read.")
+    sub.add_argument("--profile", default="tiny-imagenet", help=f"one of {', '.join(PROFILES)} (default tiny-imagenet)")
     sub.add_argument("--root", type=Path, help="folder of photographs")
+    sub.add_argument("--weights", type=Path, help=weights)
+
+    sub = data_command("extract", extract, "Unpack the paper's 393 classes from ILSVRC2012_img_train.tar.")
+    sub.add_argument("archive", type=Path)
+    sub.add_argument("--root", type=Path, required=True, help="where train/<wnid>/ goes")
+
+    sub = data_command("weights", pretrained, "Fetch torchvision's vgg16 with its ImageNet weights (528 MB).")
+    sub.add_argument("--out", type=Path, help="where they go (default: with the user's data)")
+    sub.add_argument("--file", type=Path, help="a copy of torchvision's file that is here already")
+
+    sub = data_command("export-scenes", export_scenes, "Write embedded scenes as an image folder with its hierarchy.")
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("-n", type=int, default=6400, help="how many (default 6400)")
     return top
 
 
@@ -116,18 +146,37 @@ def train(options: argparse.Namespace) -> int:
     import torch
 
     from c2f_lrp import get_profile, read_images
+    from c2f_lrp.datasets.imagenet import find
+    from c2f_lrp.files import whole
+    from c2f_lrp.hierarchy import Hierarchy
+    from c2f_lrp.pretrained import FLAT
     from c2f_lrp.training import train as train_networks
 
     if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"device {options.device!r} cannot be used here; choose cpu, or cuda where there is a GPU")
     profile = get_profile(options.profile)
-    processes = os.cpu_count() or 1
-    images = [
-        read_images(profile.name, split, root=options.root, processes=processes) for split in ("train", "validation")
-    ]
+    if profile.networks == "flat":
+        raise ValueError(f"{profile.name} has no networks to train; its weights come with: c2f-lrp data weights")
+    if options.hierarchy and profile.manifest:
+        raise ValueError(f"--hierarchy goes with the profile folder; {profile.name} has its own classes")
+    hierarchy = (
+        Hierarchy.from_folders_csv(options.hierarchy) if options.hierarchy else profile.hierarchy(options.out)
+    )
+    start, processes = None, os.cpu_count() or 1
+    if profile.networks == "fine-tuned":
+        start = (options.pretrained or get_profile("imagenet-flat").weights) / FLAT
+        if not start.is_file():
+            raise FileNotFoundError(f"there is no {start} to start from; fetch it with: c2f-lrp data weights")
+        read = partial(find, options.root, hierarchy, size=profile.image_size, workers=processes)
+    else:
+        read = partial(read_images, profile, hierarchy, root=options.root, processes=processes)
+    images = [read(split=split) for split in ("train", "validation")]
+    if options.hierarchy:
+        with whole((options.out or profile.weights) / "hierarchy.csv") as part:
+            shutil.copyfile(options.hierarchy, part)
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
     rows = train_networks(
-        profile, *images, out=options.out, seed=options.seed, command=command, device=options.device
+        profile, *images, out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start
     )
     for row in rows:
         print(f"{row['network']:24} {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
@@ -145,12 +194,49 @@ def attack(options: argparse.Namespace) -> int:
     return 0
 
 
-def data(options: argparse.Namespace) -> int:
-    from c2f_lrp import read_images
+def check(options: argparse.Namespace) -> int:
+    from c2f_lrp import get_profile, read_images
+    from c2f_lrp.datasets.imagenet import damaged, find
+    from c2f_lrp.datasets.splits import SPLITS
 
-    for split in ("train", "validation", "evaluation"):
-        images = read_images(options.profile, split, root=options.root)
+    profile = get_profile(options.profile)
+    hierarchy, problems = profile.hierarchy(), []
+    held = profile.name in ("scenes", "tiny-imagenet")  # others may be too many to hold, and are opened one by one
+    for split in SPLITS if held else SPLITS[:2]:
+        if held:
+            images = read_images(profile, hierarchy, split, root=options.root)
+        else:
+            where, workers = profile.inside, os.cpu_count() or 1
+            images = find(options.root, hierarchy, split, profile.image_size, inside=where, workers=workers)
+            problems += damaged(images)
         print(f"{split:10} {len(images)} images, {len(images.coarse.unique())} coarse classes")
+    if problems:
+        raise ValueError(f"{len(problems)} photographs are damaged:\n" + "\n".join(problems))
+    return 0
+
+
+def extract(options: argparse.Namespace) -> int:
+    from c2f_lrp import get_profile
+    from c2f_lrp.datasets.imagenet import extract_classes
+
+    unpacked = extract_classes(options.archive, options.root, get_profile("imagenet").hierarchy())
+    print(f"{unpacked} classes were unpacked into {options.root / 'train'}; those that were there already were left")
+    return 0
+
+
+def pretrained(options: argparse.Namespace) -> int:
+    from c2f_lrp.pretrained import fetch_vgg16
+    from c2f_lrp.profiles import get_profile
+
+    print(f"wrote {fetch_vgg16(options.out or get_profile('imagenet-flat').weights, options.file)}")
+    return 0
+
+
+def export_scenes(options: argparse.Namespace) -> int:
+    from c2f_lrp.datasets.scenes import export
+
+    export(options.out, options.n)
+    print(f"wrote {options.n} scenes to {options.out}, and their classes to {options.out / 'hierarchy.csv'}")
     return 0
 
 

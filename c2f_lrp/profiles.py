@@ -53,6 +53,11 @@ class Profile:
         return path
 
     @property
+    def inside(self) -> str:
+        """The folder below --root that holds a folder of photographs for each class."""
+        return "" if self.name == "folder" else "train"
+
+    @property
     def weights(self) -> Path:
         """The folder of this profile's weights: inside the package, or among the user's data where none ship.
 

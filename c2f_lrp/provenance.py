@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from c2f_lrp.datasets.scenes import SPLIT_SEEDS
 from c2f_lrp.files import sha256, whole, writable_folder
-from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
@@ -95,9 +94,9 @@ def write_sidecar(path: Path, files: dict[str, Path], profile: str, parameters: 
         profile=profile,
         parameters=parameters,
         # Attacks draw nothing at random: training and the scenes do.
-        seeds={"training": sorted({int(row["seed"]) for row in rows})}
+        seeds={"training": sorted({int(row["seed"]) for row in rows if row["seed"]})}
         | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {}),
-        manifest={settings.manifest: sha256(manifest_path(settings.manifest))},
+        manifest={settings.manifest_path().name: sha256(settings.manifest_path())},
         checkpoints={row["network"]: row["sha256"] for row in rows},
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         git=git_revision(),
@@ -138,8 +137,9 @@ def verify(folder: Path) -> list[str]:
         if others:
             found.append(f"{path.stem}: stale, made with other weights of {', '.join(others)}")
         # Sidecars of earlier versions do not name the manifest.
-        if manifest and manifest != {settings.manifest: sha256(manifest_path(settings.manifest))}:
-            found.append(f"{path.stem}: stale, made with another {settings.manifest}")
+        here = settings.manifest_path()
+        if manifest and manifest != {here.name: sha256(here)}:
+            found.append(f"{path.stem}: stale, made with another {here.name}")
         if made_by != version("c2f_lrp"):
             found.append(f"{path.stem}: stale, made by version {made_by}, this is {version('c2f_lrp')}")
     strangers = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in described)

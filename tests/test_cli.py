@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from c2f_lrp import cli, photos, provenance, reproduce
+from c2f_lrp.profiles import PROFILES
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_failing_notebook_is_named_with_its_cell(stage, capfd):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--profile", "cifar"], "profile 'cifar' is unknown; choose one of scenes, tiny-imagenet, imagenet"),
+        (["--profile", "cifar"], "profile 'cifar' is unknown; choose one of " + ", ".join(PROFILES)),
         (["--only", "table_9"], "notebook table_9 is unknown; choose from 01_first, 02_second"),
         (["-p", "epsilon", "3"], "parameter epsilon is unknown; the chosen notebooks have count, word"),
         (["--only", "first", "-p", "count", "3"], "parameter count is unknown; the chosen notebooks have word"),

@@ -7,6 +7,7 @@ usual ImageNet preprocessing.
 
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +90,9 @@ def find(
 ) -> Photographs:
     """The photographs of one split in ROOT/<inside>/<class>/, in the order of their hash; none is opened yet.
 
-    <class> is the id that the hierarchy gives a class. There may be folders of other classes, which are left alone,
-    and classes without a folder. Raises ValueError without a root or where there is nothing of this split,
-    FileNotFoundError where no class has a folder.
+    <class> is the id that the hierarchy gives a class. Folders of other classes are left alone. Below "train" some
+    classes may have no folder: a part of ImageNet is of use too. Raises ValueError without a root or where there is
+    nothing of this split, FileNotFoundError where class folders are missing.
     """
     if root is None:
         raise ValueError("this profile reads photographs: give their folder with --root (or root=...)")
@@ -100,6 +101,9 @@ def find(
     if not ids:
         must = f"; --root must hold {inside}/" if inside else ""
         raise FileNotFoundError(f"{folder} has no class folder such as {hierarchy.ids[0][0]}{must}")
+    missing = [id_ for group in hierarchy.ids for id_ in group if id_ not in ids]
+    if missing and not inside:
+        raise FileNotFoundError(f"{len(missing)} of the class folders are not in {folder}, such as {missing[0]}")
     places = {
         f"{id_}/{path.name}": (path, *hierarchy.locate(id_))
         for id_ in ids
@@ -134,6 +138,20 @@ def read(
         raise ValueError(f"all {len(found)} photographs of this split in {root} are grey or CMYK; evaluation takes RGB")
     kept = found[rows]
     return stack(pixels, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
+
+
+def damaged(photographs: Photographs) -> list[str]:
+    """What is wrong with those that cannot be read, one line each; all are opened, on as many processes as workers."""
+    with ProcessPoolExecutor(max(1, photographs.workers)) as pool:
+        problems = pool.map(_problem, photographs.paths, chunksize=50)
+        return [line for line in tqdm(problems, total=len(photographs), desc="opening", leave=False) if line]
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        open_photo(path)
+    except ValueError as error:
+        return str(error)
 
 
 def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:

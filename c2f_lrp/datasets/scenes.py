@@ -5,10 +5,12 @@ another coarse class, and a textured background.  A scene is a function of (seed
 """
 
 import colorsys
+import csv
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -17,6 +19,8 @@ from tqdm.auto import tqdm
 from c2f_lrp.datasets import Images, stack
 from c2f_lrp.datasets.scene_objects import OBJECTS, Pen
 from c2f_lrp.datasets.splits import check_split
+from c2f_lrp.files import whole
+from c2f_lrp.hierarchy import FOLDER_COLUMNS
 
 SIZE = 64
 COARSE_NAMES = ("fish", "bird", "reptile", "clothes", "food", "vehicle", "electrical device", "dog")
@@ -289,3 +293,24 @@ def read(split: str, count: int, processes: int = 1) -> Images:
         [scene.secondary_mask for scene in drawn],
         [scene.secondary_coarse for scene in drawn],
     )
+
+
+def export(folder: Path, count: int) -> None:
+    """Write the first `count` training scenes as FOLDER/<coarse>/<fine>/<n>.png, and FOLDER/hierarchy.csv: an image
+    folder like anybody's own. Raises ValueError where the folder holds something already.
+    """
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise ValueError(f"{folder} is not empty; name a new folder with --out")
+    images = read("train", count)
+    groups = zip(COARSE_NAMES, FINE_NAMES, strict=True)
+    classes = [(f"{coarse}/{name}", coarse, name) for coarse, names in groups for name in names]
+    with whole(Path(folder)) as part:
+        for place, _, _ in classes:
+            (part / place).mkdir(parents=True)
+        for row, (coarse, fine) in enumerate(zip(images.coarse.tolist(), images.fine.tolist(), strict=True)):
+            place = part / COARSE_NAMES[coarse] / FINE_NAMES[coarse][fine]
+            Image.fromarray(images.pixels[row].permute(1, 2, 0).numpy()).save(place / f"{row:05}.png")
+        with (part / "hierarchy.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(FOLDER_COLUMNS)
+            writer.writerows(classes)
