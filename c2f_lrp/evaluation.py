@@ -1,27 +1,27 @@
 """Attacks over many images: one row for each image and attack setting, kept in shards, and the tables made of them."""
 
 import dataclasses
-import hashlib
-import json
 import warnings
 from collections import Counter
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
+from c2f_lrp.attacks.base import fitting_batch
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
+from c2f_lrp.explainability import Explanation, explain, localisation
+from c2f_lrp.lrp import LRP, choose_lrp
 from c2f_lrp.metrics import fooling_ratio, perceptibilities
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
-SHARD_SIZE = 50
+SHARD_SIZE = 50  # images; of the scenes a few seconds' work
 NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}
 
 
@@ -32,53 +32,104 @@ def evaluate(
     *,
     store: Path | None = None,
     resume: bool = False,
+    measures: bool = True,
+    shard_size: int | None = None,
 ) -> pd.DataFrame:
-    """One row per attack setting and image: labels before and after, fooled, iterations, the largest
-    |eta| in pixel units, the terms of eq. (10).
+    """One row per attack setting and image: labels before and after, fooled, iterations, the seed of a random start
+    (-1: none), the largest |eta| in pixel units, the terms of eq. (10). With `measures` also the runner-up label and
+    where relevance and the perturbation lie (`explainability.localisation`, in the default reading of eqs. (3)-(4)).
 
     Only images that the classifier gets right at the attack's level (and at the coarse one) are attacked; the others
-    have correct=False, no perturbation, and fooled as Algorithm 1 as printed would count them. Images whose coarse
-    class has a single fine class have no row at the fine level.
+    have correct=False, no perturbation, no measures (nan, runner-up -1), and fooled as Algorithm 1 as printed would
+    count them. Images whose coarse class has a single fine class have no row at the fine level.
 
-    Shards of rows are written to the folder `store`, each under a hash of all that determines it (settings, weights,
-    images, package version), and read from there when `resume` is set. Before a setting's first shard is attacked,
-    `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
+    Rows are made in shards of `shard_size` images (default SHARD_SIZE) and one setting. With a folder `store` each is
+    written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
+    images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
+    is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
+
+    Raises OSError where a shard cannot be written: those before it are kept.
     """
     if not len(images):
         raise ValueError("no images were given to evaluate")
     if not attacks:
         raise ValueError("no attacks were given to evaluate")
-    identity = content_hash(classifier.state_dict().values())
-    shards = [
-        (name, attack, chosen[start : start + SHARD_SIZE])
-        for name, attack in attacks.items()
-        for chosen in [attackable(classifier, images, attack.level)]
-        for start in range(0, len(chosen), SHARD_SIZE)
-    ]
-    if not shards:
+    if shard_size is not None and shard_size < 1:
+        raise ValueError(f"shard_size is {shard_size}; give at least one image")
+    levels = list(dict.fromkeys(attack.level for attack in attacks.values()))
+    rows = {level: attackable(classifier, images, level) for level in levels}
+    total = sum(len(rows[attack.level]) for attack in attacks.values())
+    if not total:
         raise ValueError(f"none of the {len(images)} images is of a coarse class with several fine ones")
-    tables, checked = [], set()
-    progress = tqdm(total=sum(len(shard) for _, _, shard in shards), unit="image", desc="attacking")
-    for name, attack, shard in shards:
-        progress.set_postfix_str(name)
-        path = None if store is None else Path(store) / f"{shard_key(identity, attack, shard)}.parquet"
-        table = read_shard(path) if resume and path is not None else None
-        if table is None:
-            if name not in checked:
-                checked.add(name)
-                warn_of_doubts(classifier, shard, attack)
-            table = attack_rows(classifier, shard, attack)
-            if path is not None:
-                write_shard(path, table)
-        tables.append(table.assign(setting=name))
-        progress.update(len(shard))
-    progress.close()
-    return pd.concat(tables, ignore_index=True)
+    if store is not None:
+        shards.open_store(store := Path(store))
+    # Buffers that no checkpoint holds count too: the hierarchy of a flat classifier, the mean of the pixels.
+    identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
+    common = dict(classifier=identity, measures=measures, software=shards.software())
+    tables: dict[tuple[str, int], pd.DataFrame] = {}  # by setting and first row
+    progress = tqdm(total=total, unit="image", desc="attacking")
+
+    def missing() -> Iterator[Shard]:
+        """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
+        checked = set()
+        for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
+            content = shards.content_hash([getattr(part, field) for field in HASHED]), list(part.names)
+            for name, attack in attacks.items():
+                if attack.level != level:
+                    continue
+                settings = dict(attack=type(attack).__name__, settings=dataclasses.asdict(attack), images=content)
+                shard = Shard(name, start, attack, part, common | settings)
+                table = shards.read_shard(store, shard.facts) if resume and store is not None else None
+                if table is not None:
+                    keep(shard, table)
+                    continue
+                if name not in checked:
+                    checked.add(name)
+                    warn_of_doubts(classifier, part, attack)
+                yield shard
+
+    def keep(shard: Shard, table: pd.DataFrame) -> None:
+        tables[shard.setting, shard.start] = table
+        progress.set_postfix_str(shard.setting)
+        progress.update(len(table))
+
+    with progress:
+        for shard, table in attack_here(classifier, missing(), measures):
+            if store is not None:
+                shards.write_shard(store, table, shard.facts)
+            keep(shard, table)
+    order = {name: place for place, name in enumerate(attacks)}
+    keys = sorted(tables, key=lambda key: (order[key[0]], key[1]))
+    return pd.concat([tables.pop(key).assign(setting=key[0]) for key in keys], ignore_index=True)
 
 
-def attackable(classifier: CoarseToFine, images: Images, level: str) -> Images:
-    """The images whose label at this level can change: at the fine level not those of a class with one fine class."""
-    return images if level == "coarse" else images[torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1]
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One setting and a slice of the images. facts: all that determines its rows."""
+
+    setting: str
+    start: int
+    attack: Attack
+    images: Images
+    facts: dict
+
+
+HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
+
+
+def attackable(classifier: CoarseToFine, images: Images, level: str) -> Tensor:
+    """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class."""
+    if level == "coarse":
+        return torch.arange(len(images))
+    return (torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1).nonzero().flatten()
+
+
+def slices(images: Images, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
+    """(level, first row, images with floating-point pixels) for each slice of the rows of each level."""
+    for level, chosen in rows.items():
+        for part in chosen.split(size):
+            few = images[part.tolist()]
+            yield level, int(part[0]), few if few.pixels.is_floating_point() else few.with_pixels(few.pixels.float())
 
 
 def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
@@ -90,37 +141,96 @@ def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: 
         warnings.warn(doubt, stacklevel=3)
 
 
-def attack_rows(classifier: CoarseToFine, images: Images, attack: Attack) -> pd.DataFrame:
-    """The rows of one attack on a few images."""
-    coarse_before, fine_before = classifier.predict(images.pixels)
-    coarse_right, fine_right = coarse_before == images.coarse, fine_before == images.fine
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """A slice of the images and what the classifier says of it before any attack; settings of one level share it.
+
+    coarse, fine  int64 (N,), predicted labels
+    correct       bool (N,): right at this level, and at the coarse one
+    explained     for each network that is attacked: its relevance, the rows of its correct images in small batches, and
+                  their explanations
+    """
+
+    images: Images
+    level: str
+    coarse: Tensor
+    fine: Tensor
+    correct: Tensor
+    explained: list[tuple[LRP, Tensor, Explanation]]
+
+
+def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -> Before:
+    coarse, fine = classifier.predict(images.pixels)
+    correct = coarse == images.coarse
+    if level == "fine":
+        correct &= fine == images.fine
+    explained = []
+    labels = [0] if level == "coarse" else images.coarse[correct].unique().tolist()
+    for label in labels if measures else []:
+        network, _ = level_of(classifier, level, label)
+        lrp = choose_lrp(network, "one_hot", "absorb")
+        rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
+        for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
+            explained.append((lrp, part, explain(lrp, images.pixels[part])))
+    return Before(images, level, coarse, fine, correct, explained)
+
+
+def attack_here(
+    classifier: CoarseToFine, missing: Iterator[Shard], measures: bool
+) -> Iterator[tuple[Shard, pd.DataFrame]]:
+    """Each shard with its rows, one after the other."""
+    before = None
+    for shard in missing:
+        if before is None or before.images is not shard.images:
+            before = look(classifier, shard.images, shard.attack.level, measures)
+        yield shard, attack_rows(classifier, before, shard.attack)
+
+
+def attack_rows(classifier: CoarseToFine, before: Before, attack: Attack) -> pd.DataFrame:
+    """The rows of one attack on a slice of the images."""
+    images, correct = before.images, before.correct
     if attack.level == "coarse":
-        correct, fooled = coarse_right, ~coarse_right
+        fooled = ~correct
     else:
-        correct, fooled = coarse_right & fine_right, coarse_right & ~fine_right
+        fooled = (before.coarse == images.coarse) & (before.fine != images.fine)
     perturbation = torch.zeros_like(images.pixels)
     iterations = torch.zeros(len(images), dtype=torch.int64)
     result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
     perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
     own_fine_after = classifier.predict_fine(images.pixels + perturbation, images.coarse)
+    seed = attack.seed if getattr(attack, "random_start", False) else -1
     columns = dict(
         coarse=images.coarse,
         fine=images.fine,
-        coarse_before=coarse_before,
-        fine_before=fine_before,
+        coarse_before=before.coarse,
+        fine_before=before.fine,
         coarse_after=coarse_after,
         fine_after=fine_after,  # of the fine network that C(x + eta) routes to
         own_fine_after=own_fine_after,  # of the fine network of the image's own coarse class
         correct=correct,
         fooled=fooled,
         iterations=iterations,
+        seed=torch.full_like(iterations, seed),
         largest=perturbation.abs().amax((1, 2, 3)),
         **{name: perceptibilities(perturbation, images.pixels, p) for name, p in NORMS.items()},
+        **measured(before, perturbation),
     )
     table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
     table.insert(0, "image", images.names)
-    return table
+    # All rows of a table are held in memory; labels and iterations need no eight bytes.
+    return table.astype({name: "int16" for name, kind in table.dtypes.items() if kind == "int64" and name != "seed"})
+
+
+def measured(before: Before, perturbation: Tensor) -> dict[str, Tensor]:
+    """The runner-up label of eq. (6) or (8) and the measures of `localisation`, (N,) each."""
+    columns = {"runner_up": torch.full((len(perturbation),), -1)}
+    for lrp, rows, clean in before.explained:
+        columns["runner_up"][rows] = clean.adv
+        found = localisation(lrp, before.images[rows.tolist()], perturbation[rows], clean)
+        for name, values in found.items():
+            columns.setdefault(name, values.new_full((len(perturbation),), torch.nan))[rows] = values
+    return columns
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,41 +251,6 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
         line["mean_iterations"] = float(attacked.iterations.mean())
         lines.append(line)
     return pd.DataFrame(lines).set_index("setting")
-
-
-def content_hash(tensors) -> str:
-    """SHA-256 of tensors' values."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def shard_key(identity: str, attack: Attack, images: Images) -> str:
-    """A name for the rows of one attack setting on these images with the classifier of this identity."""
-    facts = dict(
-        classifier=identity,
-        attack=type(attack).__name__,
-        settings=dataclasses.asdict(attack),
-        images=content_hash([images.pixels, images.coarse, images.fine]),
-        version=version("c2f_lrp"),
-    )
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def write_shard(path: Path, table: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    table.to_parquet(part)
-    part.replace(path)
-
-
-def read_shard(path: Path) -> pd.DataFrame | None:
-    """The rows, or None where there are none or the file is damaged: they are then computed again."""
-    try:
-        return pd.read_parquet(path)
-    except (FileNotFoundError, pyarrow.ArrowInvalid):
-        return None
 
 
 def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: str) -> Counter:

@@ -5,6 +5,7 @@ reading is from the paper's tables. Used by notebooks 09 and 10.
 import copy
 import itertools
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -16,7 +17,6 @@ from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
 from c2f_lrp.attacks.base import input_gradient
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
-from c2f_lrp.evaluation import evaluate, summarize
 from c2f_lrp.lrp import LRP, choose_lrp
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.tables import SAME_RHO_FACTOR, paper_values
@@ -36,43 +36,66 @@ def measure(
     part and serves as control. Columns with masks are left out where the images have none.
     """
     lrp = LRP(network, init, bias)
-    parts = [
-        measure_batch(lrp, images[rows.tolist()], perturbation[rows])
-        for rows in torch.arange(len(images)).split(BATCH)
-    ]
+    parts = []
+    for rows in torch.arange(len(images)).split(BATCH):
+        part, eta = images[rows.tolist()], perturbation[rows]
+        before = explain(lrp, part.pixels, control=True)
+        with torch.no_grad():
+            fooled = network(part.pixels + eta).argmax(1) != before.org
+        columns = {"fooled": fooled, "r_org": before.org, "r_adv": before.adv}
+        columns |= {f"rho_{name}": metrics.perceptibilities(eta, part.pixels, p) for name, p in NORMS.items()}
+        columns |= localisation(lrp, part, eta, before)
+        parts.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))
     return pd.concat(parts, ignore_index=True)
 
 
-def measure_batch(lrp: LRP, images: Images, perturbation: Tensor) -> pd.DataFrame:
-    pixels, attacked = images.pixels, images.pixels + perturbation
-    with torch.no_grad():
-        logits = lrp.classifier(pixels)
-        org, adv = adversarial_labels(logits)
-        before, after = (lrp.relevances(x, [org, adv, logits.argmin(1)]) for x in (pixels, attacked))
-        changed = lrp.classifier(attacked).argmax(1) != org
-    columns = {"fooled": changed, "r_org": org, "r_adv": adv}
-    columns |= {f"rho_{name}": metrics.perceptibilities(perturbation, pixels, p) for name, p in NORMS.items()}
+@dataclass(frozen=True)
+class Explanation:
+    """Clean images' label and runner-up, (N,), by eq. (6) or (8), and the heatmaps (N, 3, H, W) by label's name."""
+
+    org: Tensor
+    adv: Tensor
+    labels: dict[str, Tensor]
+    heatmaps: dict[str, Tensor]
+
+
+@torch.no_grad()
+def explain(lrp: LRP, pixels: Tensor, control: bool = False) -> Explanation:
+    """Of images (N, 3, H, W); control: r_low too."""
+    logits = lrp.classifier(pixels)
+    org, adv = adversarial_labels(logits)
+    labels = {"r_org": org, "r_adv": adv} | ({"r_low": logits.argmin(1)} if control else {})
+    heatmaps = lrp.relevances(pixels, list(labels.values()))
+    return Explanation(org, adv, labels, dict(zip(labels, heatmaps, strict=True)))
+
+
+@torch.no_grad()
+def localisation(lrp: LRP, images: Images, perturbation: Tensor, before: Explanation) -> dict[str, Tensor]:
+    """The measures of where relevance and perturbation lie, (N,) each, by name."""
+    after = lrp.relevances(images.pixels + perturbation, list(before.labels.values()))
+    org, org_after = before.heatmaps["r_org"], after[0]
+    columns = {}
     masks = {"object": images.object_masks, "other object": images.secondary_masks}
     for name, mask in masks.items():
         if mask is None:
             continue
-        mask = mask.to(pixels.device)
-        for label, was, now in zip(("r_org", "r_adv", "r_low"), before, after, strict=True):
+        mask = mask.to(perturbation.device)
+        for (label, was), now in zip(before.heatmaps.items(), after, strict=True):
             mass = [metrics.relevance_mass(heatmap, mask) for heatmap in (was, now)]
             columns[f"mass of {label} on {name}, before"] = mass[0]
             columns[f"shift of {label} on {name}"] = mass[1] - mass[0]
-        columns[f"rank of r_org on {name}, before"] = metrics.relevance_rank(before[0], mask)
+        columns[f"rank of r_org on {name}, before"] = metrics.relevance_rank(org, mask)
         columns[f"perturbation on {name}"] = metrics.perturbation_share(perturbation, mask)
         columns[f"share of the image, {name}"] = mask.float().mean((1, 2))
     columns["perturbation on the most relevant tenth"] = metrics.perturbation_share(
-        perturbation, metrics.most_relevant(before[0])
+        perturbation, metrics.most_relevant(org)
     )
     columns["sparsity of the perturbation (Hoyer)"] = metrics.hoyer(perturbation)
     columns["entropy of the perturbation"] = metrics.entropy(perturbation)
-    columns["cosine of r_org's heatmap, before and after"] = metrics.cosine(before[0], after[0])
-    columns["rank correlation of r_org's heatmap, before and after"] = metrics.rank_correlation(before[0], after[0])
-    columns["cosine of both labels' heatmaps, before"] = metrics.cosine(*before[:2])
-    return pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+    columns["cosine of r_org's heatmap, before and after"] = metrics.cosine(org, org_after)
+    columns["rank correlation of r_org's heatmap, before and after"] = metrics.rank_correlation(org, org_after)
+    columns["cosine of both labels' heatmaps, before"] = metrics.cosine(org, before.heatmaps["r_adv"])
+    return columns
 
 
 def perturb(classifier: CoarseToFine, images: Images, attacks: dict[str, Attack]) -> dict[str, Tensor]:
@@ -312,6 +335,8 @@ def sensitivity_grid(
 
     steps: (step_scale, lr, K) each. Attacks `images` in float32.
     """
+    from c2f_lrp.evaluation import evaluate, summarize  # which takes its measures from this module
+
     ours, deepfool, pgd = (LRPC, DFC, PGDC) if table == "table_1" else (LRPF, DFF, PGDF)
     rivals = summarize(evaluate(classifier, images, {"DeepFool": deepfool(), "PGD": pgd()}))
     lines = []

@@ -1,12 +1,18 @@
 """Rows, shards and tables: what is stored is what is computed, and summaries are what NumPy makes of the rows."""
 
+import copy
+import dataclasses
+import errno
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from networks import SIZE, random_pixels
 
-from c2f_lrp import evaluation, tables
+from c2f_lrp import evaluation, explainability, shards, tables
 from c2f_lrp.attacks import DFC, DFF, LRPC, PGDC, PGDF
 from c2f_lrp.datasets import Images
 
@@ -52,42 +58,181 @@ def test_fine_rows_need_both_labels_right(clf, images):
 
 
 @pytest.mark.filterwarnings("ignore:one_hot with ignored biases", "ignore:LRPC. the first step moved none")
-def test_an_attack_that_follows_nothing_is_announced_once(clf, images, monkeypatch, recwarn):
-    monkeypatch.setattr(evaluation, "SHARD_SIZE", 6)
+def test_an_attack_that_follows_nothing_is_announced_once(clf, images, recwarn):
     attacks = {"literal": LRPC(init="one_hot", bias="ignore", iterations=1), "other": LRPC(iterations=1)}
-    evaluation.evaluate(clf, images, attacks)
+    evaluation.evaluate(clf, images, attacks, shard_size=6)
     doubts = [str(warning.message) for warning in recwarn if "the gradient of LRPC" in str(warning.message)]
     assert len(doubts) == 1 and "bias='ignore'" in doubts[0] and "is zero" in doubts[0]
 
 
-def test_a_resumed_run_reads_its_shards_and_gives_the_same_rows(clf, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "SHARD_SIZE", 6)
-    attacks = {"a": PGDC(eps=20, iterations=4), "b": DFC(iterations=4)}
-    plain = evaluation.evaluate(clf, images, attacks, store=tmp_path)
-    shards = sorted(tmp_path.glob("*.parquet"))
-    assert len(shards) == 6 and not list(tmp_path.glob("*.part"))
-    shards[0].write_bytes(shards[0].read_bytes()[:100])  # a truncated shard is computed again
-    shards[1].unlink()
-    attacked = []
-    real = evaluation.attack_rows
+ATTACKS = {"a": PGDC(eps=20, iterations=4), "b": DFC(iterations=4)}
+
+
+@pytest.fixture
+def stored(clf, images, tmp_path, monkeypatch):
+    """The rows of two settings and three slices, their folder, and a list that grows with each shard attacked later."""
+    rows = evaluation.evaluate(clf, images, ATTACKS, store=tmp_path, shard_size=6)
+    attacked, real = [], evaluation.attack_rows
     monkeypatch.setattr(evaluation, "attack_rows", lambda *args: attacked.append(1) or real(*args))
-    resumed = evaluation.evaluate(clf, images, attacks, store=tmp_path, resume=True)
-    assert len(attacked) == 2
-    pd.testing.assert_frame_equal(plain, resumed)
+    return rows, tmp_path, attacked
 
 
-def test_a_shard_is_named_by_all_that_determines_it(clf, images):
-    key = evaluation.shard_key("weights", PGDC(), images)
-    assert key == evaluation.shard_key("weights", PGDC(), images)
-    other_pixels = images.with_pixels(images.pixels + 1e-9)
-    for changed in (
-        evaluation.shard_key("other weights", PGDC(), images),
-        evaluation.shard_key("weights", PGDC(eps=3), images),
-        evaluation.shard_key("weights", PGDF(eps=2.6), images),
-        evaluation.shard_key("weights", PGDC(), other_pixels),
-        evaluation.shard_key("weights", PGDC(), images[:8]),
-    ):
-        assert changed != key
+def again(clf, images, folder):
+    return evaluation.evaluate(clf, images, ATTACKS, store=folder, resume=True, shard_size=6)
+
+
+def test_a_second_run_attacks_nothing_and_gives_the_same_rows(clf, images, stored):
+    rows, folder, attacked = stored
+    assert len(list(folder.iterdir())) == 6  # and nothing half-written beside them
+    pd.testing.assert_frame_equal(rows, again(clf, images, folder))
+    assert not attacked
+    in_one_piece = evaluation.evaluate(clf, images, ATTACKS)
+    assert attacked == [1, 1]
+    pd.testing.assert_frame_equal(rows, in_one_piece, check_exact=False, rtol=1e-9)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 8] ^= 1  # among the values, not in the footer
+    path.write_bytes(content)
+
+
+def exchange(path):
+    other = max(entry for entry in path.parent.glob("*.parquet") if entry != path)
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, exchange, lambda path: path.write_bytes(b"")])
+def test_a_damaged_shard_is_named_and_made_again(clf, images, stored, damage):
+    rows, folder, attacked = stored
+    first, *others = sorted(folder.iterdir())
+    damage(first)
+    before = {path: path.stat().st_mtime_ns for path in others}
+    with pytest.warns(UserWarning, match=f"{first} is damaged .* its rows are computed again"):
+        pd.testing.assert_frame_equal(rows, again(clf, images, folder))
+    assert attacked == [1] and {path: path.stat().st_mtime_ns for path in others} == before
+    pd.testing.assert_frame_equal(rows, again(clf, images, folder))
+    assert attacked == [1]  # repaired
+
+
+def test_a_full_disk_is_named_and_what_was_written_is_kept(clf, images, tmp_path, monkeypatch):
+    calls = []
+
+    def fsync(handle):
+        calls.append(handle)
+        if len(calls) == 5:  # two calls a shard, one for the file and one for the folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=r"written \(No space left on device\).* --resume: rows .* kept"):
+        evaluation.evaluate(clf, images, ATTACKS, store=tmp_path, shard_size=6)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) == 2 and {path.suffix for path in kept} == {".parquet"}
+    pd.testing.assert_frame_equal(again(clf, images, tmp_path), evaluation.evaluate(clf, images, ATTACKS, shard_size=6))
+    assert len(list(tmp_path.iterdir())) == 6 and kept.items() <= {p: p.stat().st_mtime_ns for p in kept}.items()
+
+
+def test_a_file_limit_stops_the_write_like_a_full_disk(tmp_path):
+    """RLIMIT_FSIZE: the kernel refuses, nothing is simulated."""
+    resource = pytest.importorskip("resource")
+    table, limits = pd.DataFrame({"a": range(100_000)}), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"could not be written \(.*File too large\)"):
+            shards.write_shard(tmp_path, table, {"fact": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(tmp_path.iterdir())
+    shards.write_shard(tmp_path, table, {"fact": 1})
+    pd.testing.assert_frame_equal(shards.read_shard(tmp_path, {"fact": 1}), table)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_attacks(clf, images, stored, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="rows cannot be written to .*file/rows .*run again"):
+        evaluation.evaluate(clf, images, ATTACKS, store=tmp_path / "file" / "rows")
+    assert not stored[2]
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(clf, images, stored):
+    _, folder, _ = stored
+    old, new = folder / "x.parquet.1.part", folder / "y.parquet.2.part"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    again(clf, images, folder)
+    assert not old.exists() and new.exists()  # a young one may be another run's
+
+
+def names_of(clf, images, folder, attack, **choices):
+    evaluation.evaluate(clf, images, {"a": attack}, store=folder, **choices)
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_shard_is_named_by_all_that_determines_it(clf, images, tmp_path, monkeypatch):
+    names = names_of(clf, images, tmp_path, PGDC(iterations=1))
+    assert len(names) == 1 and names_of(clf, images, tmp_path, PGDC(iterations=1)) == names
+    masks = torch.zeros(len(images), SIZE, SIZE, dtype=torch.bool)
+    masks[:, :3] = True
+    other = copy.deepcopy(clf)
+    other.coarse.layers[-1].bias.data[0] += 1e-9
+    shifted = copy.deepcopy(clf)
+    shifted.coarse.mean += 1e-9  # a buffer that checkpoints do not hold
+    changes = [
+        (clf, images, PGDC(iterations=1, eps=3), {}),
+        (clf, images, PGDC(iterations=1, random_start=True), {}),
+        (clf, images, DFC(iterations=1), {}),
+        (clf, images.with_pixels(images.pixels.clamp(max=254.9)), PGDC(iterations=1), {}),
+        (clf, dataclasses.replace(images, object_masks=masks), PGDC(iterations=1), {}),
+        (clf, dataclasses.replace(images, object_masks=~masks), PGDC(iterations=1), {}),
+        (clf, images[:8], PGDC(iterations=1), {}),
+        (clf, images, PGDC(iterations=1), {"measures": False}),
+        (other, images, PGDC(iterations=1), {}),
+        (shifted, images, PGDC(iterations=1), {}),
+    ]
+    for count, (classifier, given, attack, choices) in enumerate(changes, 2):
+        assert len(names_of(classifier, given, tmp_path, attack, **choices)) == count
+    software = shards.software()
+    for name in ("c2f_lrp", "torch", "code"):
+        monkeypatch.setattr(shards, "software", lambda name=name: software | {name: "other"})
+        count += 1
+        assert len(names_of(clf, images, tmp_path, PGDC(iterations=1))) == count
+
+
+@pytest.mark.parametrize("attack", [PGDC(eps=20, iterations=5), PGDF(eps=20, iterations=5)])
+def test_rows_hold_the_measures_of_explainability(clf, images, attack):
+    masks = torch.zeros(len(images), SIZE, SIZE, dtype=torch.bool)
+    masks[:, :3] = True
+    given = dataclasses.replace(images, object_masks=masks, secondary_masks=~masks)
+    rows = evaluation.evaluate(clf, given, {"a": attack}, shard_size=5).set_index("image")
+    right = rows[rows.correct]
+    assert 0 < len(right) < len(rows)
+    chosen = given[[given.names.index(name) for name in right.index]]
+    eta = attack(clf, chosen.pixels, chosen.coarse, chosen.fine).perturbation
+    for label in chosen.coarse.unique().tolist() if attack.level == "fine" else [None]:
+        mine = torch.ones(len(chosen), dtype=torch.bool) if label is None else chosen.coarse == label
+        network = clf.coarse if label is None else clf.fine[label]
+        expected = explainability.measure(network, chosen[mine], eta[mine])
+        found = right[mine.numpy()]
+        assert (found.runner_up.to_numpy() == expected.r_adv).all()
+        shared = [name for name in expected if name in rows and not name.startswith(("rho", "fooled"))]
+        assert len(shared) > 15
+        np.testing.assert_allclose(found[shared].to_numpy(float), expected[shared].to_numpy(float), atol=1e-9)
+    wrong = rows[~rows.correct]
+    assert wrong[shared].isna().all(axis=None) and (wrong.runner_up == -1).all()
+    assert "entropy of the perturbation" not in evaluation.evaluate(clf, given, {"a": attack}, measures=False)
+
+
+def test_rows_tell_the_seed_of_a_random_start(clf, images):
+    attacks = {"a": PGDC(iterations=1), "b": PGDC(iterations=1, random_start=True, seed=7)}
+    rows = evaluation.evaluate(clf, images, attacks, measures=False)
+    assert rows.groupby("setting").seed.unique().map(list).to_dict() == {"a": [-1], "b": [7]}
 
 
 def test_summary_against_numpy():

@@ -37,7 +37,7 @@ def test_flows_count_labels_before_and_after():
 def test_rows_hold_what_the_own_fine_network_says(clf, images):
     names = tuple(map(str, range(len(images.pixels))))
     given = Images(images.pixels, images.coarse, images.fine, None, None, None, names)
-    rows = evaluation.attack_rows(clf, given, LRPC(iterations=3))
+    rows = evaluation.evaluate(clf, given, {"a": LRPC(iterations=3)})
     eta = LRPC(iterations=3)(clf, images.pixels, images.coarse, images.fine).perturbation
     coarse, fine = clf.predict(images.pixels + eta)
     own = [clf.fine[y](x[None]).argmax().item() for y, x in zip(images.coarse, images.pixels + eta, strict=True)]

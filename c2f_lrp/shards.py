@@ -1,0 +1,104 @@
+"""Rows of attacks in Parquet files, each named by a hash of all that determines it, each whole or not there."""
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from c2f_lrp.files import whole
+
+# What rows come from. What draws, prints or reads images is not among it: images count by their content.
+CODE = ("attacks/*.py", "classifier.py", "evaluation.py", "explainability.py", "lrp.py", "lrp_zennit.py", "metrics.py")
+CODE += ("objectives.py",)
+
+
+@functools.cache
+def software() -> dict[str, str]:
+    """The versions that rows depend on, and a hash of this package's code: a rule that was changed makes new rows."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(path for pattern in CODE for path in folder.glob(pattern)):
+        digest.update(path.read_bytes())
+    return {"c2f_lrp": version("c2f_lrp"), "torch": version("torch"), "code": digest.hexdigest()[:16]}
+
+
+def content_hash(tensors) -> str:
+    """SHA-256 of tensors' values, types and shapes; None stands for a tensor that is not there."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def shard_key(facts: dict) -> str:
+    """The name of the rows that these facts determine."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def open_store(folder: Path) -> None:
+    """Make the folder, see that it can be written to before hours of work, and remove what killed runs left half."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"rows cannot be written to {folder} ({error.strerror or error}); make it a folder that can be written to "
+            "and run again"
+        ) from error
+    for part in folder.glob("*.part"):
+        if part.stat().st_mtime < time.time() - 3600:  # another run may be writing its own
+            part.unlink(missing_ok=True)
+
+
+def write_shard(folder: Path, table: pd.DataFrame, facts: dict) -> None:
+    """Write rows, with the facts beside them in the file; on the disk, not only in its cache, when this returns."""
+    path = folder / f"{shard_key(facts)}.parquet"
+    content = pyarrow.Table.from_pandas(table, preserve_index=False)
+    content = content.replace_schema_metadata(content.schema.metadata | {"c2f_lrp": json.dumps(facts, sort_keys=True)})
+    try:
+        with whole(path) as part, part.open("wb") as file:
+            pyarrow.parquet.write_table(content, file, write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
+        if os.name == "posix":  # the new name, too
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise OSError(
+            f"{error}. Make room or give access, then run again with --resume: rows written so far are kept"
+        ) from error
+
+
+def read_shard(folder: Path, facts: dict) -> pd.DataFrame | None:
+    """The rows; None where there are none, and where the file is damaged, which a warning names."""
+    path = folder / f"{shard_key(facts)}.parquet"
+    if not path.exists():
+        return None
+    try:
+        content = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        if shard_key(json.loads(content.schema.metadata[b"c2f_lrp"])) != path.stem:
+            raise ValueError("its name is not that of its content")
+    except PermissionError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        warnings.warn(f"{path} is damaged ({reason}); its rows are computed again", stacklevel=2)
+        return None
+    return content.to_pandas()
