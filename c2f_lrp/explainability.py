@@ -338,11 +338,12 @@ def sensitivity_grid(
     from c2f_lrp.evaluation import evaluate, summarize  # which takes its measures from this module
 
     ours, deepfool, pgd = (LRPC, DFC, PGDC) if table == "table_1" else (LRPF, DFF, PGDF)
-    rivals = summarize(evaluate(classifier, images, {"DeepFool": deepfool(), "PGD": pgd()}))
+    rivals = summarize(evaluate(classifier, images, {"DeepFool": deepfool(), "PGD": pgd()}, measures=False))
     lines = []
     for (name, choice), (scale, lr, k) in tqdm(list(itertools.product(readings.items(), steps)), desc="grid"):
         how = dict(choice, step_scale=scale, lr=lr, iterations=k)
-        summary = summarize(evaluate(classifier, images, {f"{eps:g}": ours(eps=eps, **how) for eps in epsilons}))
+        attacks = {f"{eps:g}": ours(eps=eps, **how) for eps in epsilons}
+        summary = summarize(evaluate(classifier, images, attacks, measures=False))
         line = {"reading": name, "step": scale, "lr": lr, "K": k} | distance_to_paper(summary, rivals, table)
         lines.append(line | {f"fooling at {eps:g}": summary.fooling_percent[f"{eps:g}"] for eps in epsilons})
     return pd.DataFrame(lines).sort_values("distance", ignore_index=True)
