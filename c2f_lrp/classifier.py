@@ -46,6 +46,10 @@ class Classifier(nn.Module):
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
+        size = self.settings.get("image_size", pixels.shape[-1])
+        if pixels.shape[-2:] != (size, size):
+            height, width = pixels.shape[-2:]
+            raise ValueError(f"pixels are {height}x{width}; this network takes {size}x{size}: scale the images first")
         return self.layers(self.normalize(pixels))
 
 
@@ -163,6 +167,14 @@ class CoarseToFine(nn.Module):
                 f"{len(fine)} fine networks given for {hierarchy.n_coarse} coarse classes; give one for each of "
                 f"{', '.join(hierarchy.coarse_names)}"
             )
+        wanted = {"coarse network": (coarse, hierarchy.n_coarse)} | {
+            f"fine network of {name}": (network, n)
+            for name, network, n in zip(hierarchy.coarse_names, fine, hierarchy.n_fine, strict=True)
+        }
+        for name, (network, n) in wanted.items():
+            outputs = getattr(network, "settings", {}).get("n_classes", n)
+            if outputs != n:
+                raise ValueError(f"the {name} has {outputs} outputs; the hierarchy has {n} classes: train it anew")
         self.coarse = coarse
         self.fine = nn.ModuleList(fine)
         self.hierarchy = hierarchy
@@ -204,8 +216,11 @@ class CoarseToFine(nn.Module):
 
     @torch.no_grad()
     def predict(self, pixels: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
-        """Coarse labels (N,) by eq. (1) and fine labels (N,) by eq. (2), the fine network being the one C picked."""
-        coarse = torch.cat([self.coarse(batch).argmax(1) for batch in pixels.split(batch_size)])
+        """Coarse labels (N,) by eq. (1) and fine labels (N,) by eq. (2), the fine network being the one C picked.
+
+        Raises ValueError for logits that are not finite.
+        """
+        coarse = torch.cat([finite(self.coarse(batch)).argmax(1) for batch in pixels.split(batch_size)])
         return coarse, self.predict_fine(pixels, coarse, batch_size)
 
     @torch.no_grad()
@@ -215,8 +230,15 @@ class CoarseToFine(nn.Module):
         for label in coarse.unique().tolist():
             rows = (coarse == label).nonzero().squeeze(1)
             for part in rows.split(batch_size):
-                fine[part] = self.fine[label](pixels[part]).argmax(1)
+                fine[part] = finite(self.fine[label](pixels[part])).argmax(1)
         return fine
+
+
+def finite(logits: Tensor) -> Tensor:
+    """The logits, unless one is nan or infinite: their order would mean nothing."""
+    if not logits.isfinite().all():
+        raise ValueError("the classifier gave logits that are not finite; check its weights and the image values")
+    return logits
 
 
 def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
@@ -255,10 +277,12 @@ def load_network(path: Path, sha256: str | None = None) -> Classifier:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["vgg16"])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        classifier = vgg16(**settings)
+        classifier.load_state_dict(tensors)
+    # The last two: settings of another network than the one whose weights they lie with.
+    except (SafetensorError, KeyError, json.JSONDecodeError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is not a safetensors file written by c2f-lrp train ({error}); weights are never read from pickles"
+            f"{path} is not a safetensors file written by c2f-lrp train ({reason}); weights are never read from pickles"
         ) from error
-    classifier = vgg16(**settings)
-    classifier.load_state_dict(tensors)
     return classifier.eval()

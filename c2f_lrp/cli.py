@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +15,22 @@ from c2f_lrp.profiles import PROFILES
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
     options = parser().parse_args(arguments)
+    environment = dict(os.environ)
     if getattr(options, "weights", None):
         os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
         return options.run(options)
     except (ValueError, OSError) as error:
-        print(f"c2f-lrp {options.command}: {error}", file=sys.stderr)
-        return 1
+        problem, code = str(error), 1
     except KeyboardInterrupt:
-        again = {"reproduce": "run it again with --resume to go on", "train": "run it again to go on"}
-        print(f"\nc2f-lrp {options.command}: interrupted; {again.get(options.command, '')}", file=sys.stderr)
-        return 130
+        again = {"reproduce": "; run it again with --resume to go on", "train": "; run it again to go on"}
+        problem, code = f"interrupted{again.get(options.command, '')}", 130
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    # Out here, where the error and with it the loops it came from are gone: their progress bars have left the line.
+    print(f"c2f-lrp {options.command}: {problem}", file=sys.stderr)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,11 +45,6 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--profile", default=profile, help=f"one of {', '.join(PROFILES)} (default {profile})")
         return sub
 
-    def cluster(sub: argparse.ArgumentParser, work: str) -> None:
-        where = sub.add_mutually_exclusive_group()
-        where.add_argument("--workers", type=int, help=f"{work} in so many processes on this machine (needs Dask)")
-        where.add_argument("--scheduler", metavar="ADDRESS", help=f"{work} on the workers of this Dask scheduler")
-
     sub = command("reproduce", reproduce, "Regenerate every figure and table by running the notebooks.")
     sub.add_argument("--only", action="append", metavar="NOTEBOOK", help="only this one, such as table_1; repeatable")
     sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
@@ -53,7 +52,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
     sub.add_argument("--weights", type=Path, help=weights)
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
-    cluster(sub, "attack for the tables")
 
     sub = commands.add_parser("verify", help="Say which figures and tables are stale or altered.")
     sub.set_defaults(run=verify)
@@ -71,7 +69,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--pretrained", type=Path, help="for the profile imagenet: where data weights --out wrote")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    cluster(sub, "train")
 
     sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile="tiny-imagenet")
     sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
@@ -115,25 +112,14 @@ def reproduce(options: argparse.Namespace) -> int:
             parameters[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"parameter {name}: {value!r} is not YAML, such as 3, word or '[10, 20]'") from error
-    with scheduler_of(options) as scheduler:
-        return run_notebooks(
-            options.profile,
-            only=options.only,
-            parameters=parameters,
-            root=options.root,
-            out=options.out,
-            resume=options.resume,
-            scheduler=scheduler,
-        )
-
-
-def scheduler_of(options: argparse.Namespace) -> AbstractContextManager[str | None]:
-    """The address of the scheduler that was asked for, which was found to answer and to fit, or None."""
-    if options.scheduler is None and options.workers is None:
-        return nullcontext()
-    from c2f_lrp.cluster import local, remote
-
-    return remote(options.scheduler) if options.workers is None else local(options.workers)
+    return run_notebooks(
+        options.profile,
+        only=options.only,
+        parameters=parameters,
+        root=options.root,
+        out=options.out,
+        resume=options.resume,
+    )
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -166,7 +152,7 @@ def train(options: argparse.Namespace) -> int:
 
     from c2f_lrp import get_profile, read_images
     from c2f_lrp.datasets.imagenet import find
-    from c2f_lrp.files import whole
+    from c2f_lrp.files import whole, writable_folder
     from c2f_lrp.hierarchy import Hierarchy
     from c2f_lrp.pretrained import FLAT
     from c2f_lrp.training import train as train_networks
@@ -189,14 +175,15 @@ def train(options: argparse.Namespace) -> int:
         read = partial(find, options.root, hierarchy, size=profile.image_size, workers=processes)
     else:
         read = partial(read_images, profile, hierarchy, root=options.root, processes=processes)
+    writable_folder(options.out or profile.weights)  # before images are drawn or read, which takes minutes
     images = [read(split=split) for split in ("train", "validation")]
     if options.hierarchy:
         with whole((options.out or profile.weights) / "hierarchy.csv") as part:
             shutil.copyfile(options.hierarchy, part)
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
-    common = dict(out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start)
-    with scheduler_of(options) as scheduler:
-        rows = train_networks(profile, *images, **common, scheduler=scheduler)
+    rows = train_networks(
+        profile, *images, out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start
+    )
     for row in rows:
         print(f"{row['network']:24} {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
     return 0
@@ -230,7 +217,8 @@ def check(options: argparse.Namespace) -> int:
             problems += damaged(images)
         print(f"{split:10} {len(images)} images, {len(images.coarse.unique())} coarse classes")
     if problems:
-        raise ValueError(f"{len(problems)} photographs are damaged:\n" + "\n".join(problems))
+        print("\n".join(problems))
+        raise ValueError(f"photographs listed above are damaged ({len(problems)}); replace or remove them")
     return 0
 
 

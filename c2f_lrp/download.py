@@ -111,8 +111,8 @@ def _unpack_tar(file: BinaryIO, folder: Path, name: str) -> int:
     if not hasattr(tarfile, "data_filter"):
         raise RuntimeError("Python 3.11.4 or newer is needed, whose tarfile can tell harmless members")
     count = 0
-    with tarfile.open(fileobj=file) as archive:
-        for member in tqdm(archive, desc=f"unpacking {name}", unit="file", leave=False):
+    with tarfile.open(fileobj=file) as archive, tqdm(archive, f"unpacking {name}", unit="file", leave=False) as members:
+        for member in members:
             if not (member.isfile() or member.isdir()):
                 raise _refusal(name, member.name, "is a link or a device, not a file")
             _check_place(name, member.name)
@@ -133,8 +133,9 @@ def _unpack_zip(file: BinaryIO, folder: Path, name: str) -> int:
         members = archive.infolist()
         for member in members:
             _check_place(name, member.filename)
-        for member in tqdm(members, desc=f"unpacking {name}", unit="file", leave=False):
-            archive.extract(member, folder)  # compares the member's own checksum; a link would become a plain file
+        with tqdm(members, f"unpacking {name}", unit="file", leave=False) as bar:
+            for member in bar:
+                archive.extract(member, folder)  # compares the member's own checksum; a link would become a plain file
     return sum(not member.is_dir() for member in members)
 
 

@@ -13,16 +13,15 @@ from tqdm.auto import tqdm
 
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
-from c2f_lrp.attacks.base import fitting_batch
+from c2f_lrp.attacks.base import check_inputs, fitting_batch
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
 from c2f_lrp.explainability import Explanation, explain, localisation
-from c2f_lrp.lrp import LRP, check_pixels, choose_lrp
+from c2f_lrp.lrp import LRP, check_labels, choose_lrp
 from c2f_lrp.metrics import fooling_ratio, perceptibilities
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 SHARD_SIZE = 50  # images; of the scenes a few seconds' work
-READING = ("one_hot", "absorb")  # of eqs. (3)-(4), for the measures: all attacks are seen by the same eyes
 NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}
 
 
@@ -35,7 +34,6 @@ def evaluate(
     resume: bool = False,
     measures: bool = True,
     shard_size: int | None = None,
-    scheduler: str | None = None,
 ) -> pd.DataFrame:
     """One row per attack setting and image: labels before and after, fooled, iterations, the seed of a random start
     (-1: none), the largest |eta| in pixel units, the terms of eq. (10). With `measures` also the runner-up label and
@@ -50,10 +48,8 @@ def evaluate(
     images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
     is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
 
-    scheduler: the address of a Dask scheduler, whose workers then attack the shards, on their GPU where they have one;
-    this process writes them.
-
-    Raises OSError where a shard cannot be written: those before it are kept.
+    Raises ValueError for images, labels or a classifier that no attack can use, OSError where a shard cannot be
+    written: those before it are kept.
     """
     if not len(images):
         raise ValueError("no images were given to evaluate")
@@ -61,6 +57,7 @@ def evaluate(
         raise ValueError("no attacks were given to evaluate")
     if shard_size is not None and shard_size < 1:
         raise ValueError(f"shard_size is {shard_size}; give at least one image")
+    check_labels(images.coarse, len(images), classifier.hierarchy.n_coarse)
     levels = list(dict.fromkeys(attack.level for attack in attacks.values()))
     rows = {level: attackable(classifier, images, level) for level in levels}
     total = sum(len(rows[attack.level]) for attack in attacks.values())
@@ -78,6 +75,7 @@ def evaluate(
         """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
         checked = set()
         for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
+            check_inputs(classifier, part.pixels, part.coarse, part.fine)
             content = shards.content_hash([getattr(part, field) for field in HASHED]), list(part.names)
             for name, attack in attacks.items():
                 if attack.level != level:
@@ -98,14 +96,8 @@ def evaluate(
         progress.set_postfix_str(shard.setting)
         progress.update(len(table))
 
-    if scheduler is None:
-        done = attack_here(classifier, missing(), measures)
-    else:
-        from c2f_lrp.cluster import attack_there  # Dask is an extra
-
-        done = attack_there(scheduler, classifier, missing(), measures)
     with progress:
-        for shard, table in done:
+        for shard, table in attack_here(classifier, missing(), measures):
             if store is not None:
                 shards.write_shard(store, table, shard.facts)
             keep(shard, table)
@@ -136,20 +128,15 @@ def attackable(classifier: CoarseToFine, images: Images, level: str) -> Tensor:
 
 
 def slices(images: Images, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
-    """(level, first row, images) for each slice of the rows of each level."""
+    """(level, first row, images with floating-point pixels) for each slice of the rows of each level."""
     for level, chosen in rows.items():
         for part in chosen.split(size):
-            yield level, int(part[0]), images[part.tolist()]
-
-
-def as_float(images: Images) -> Images:
-    """With pixels that can be attacked; as read they are uint8, a quarter of the memory."""
-    return images if images.pixels.is_floating_point() else images.with_pixels(images.pixels.float())
+            few = images[part.tolist()]
+            yield level, int(part[0]), few if few.pixels.is_floating_point() else few.with_pixels(few.pixels.float())
 
 
 def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
     """Warn of what `attacks.preflight` finds with the first n images that are classified correctly."""
-    images = as_float(images)
     labels = images.coarse, images.fine
     right = torch.stack([a == b for a, b in zip(classifier.predict(images.pixels), labels, strict=True)]).all(0)
     few = images[right.nonzero().flatten()[:n]]
@@ -163,8 +150,8 @@ class Before:
 
     coarse, fine  int64 (N,), predicted labels
     correct       bool (N,): right at this level, and at the coarse one
-    explained     in small batches: the coarse label whose network is attacked (at the coarse level any), rows of
-                  correct images, and their explanation
+    explained     for each network that is attacked: its relevance, the rows of its correct images in small batches, and
+                  their explanations
     """
 
     images: Images
@@ -172,12 +159,10 @@ class Before:
     coarse: Tensor
     fine: Tensor
     correct: Tensor
-    explained: list[tuple[int, Tensor, Explanation]]
+    explained: list[tuple[LRP, Tensor, Explanation]]
 
 
 def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -> Before:
-    images = as_float(images).to(next(classifier.parameters()).device)
-    check_pixels(images.pixels)  # also of those that are not attacked
     coarse, fine = classifier.predict(images.pixels)
     correct = coarse == images.coarse
     if level == "fine":
@@ -186,10 +171,10 @@ def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -
     labels = [0] if level == "coarse" else images.coarse[correct].unique().tolist()
     for label in labels if measures else []:
         network, _ = level_of(classifier, level, label)
-        lrp = choose_lrp(network, *READING)
+        lrp = choose_lrp(network, "one_hot", "absorb")
         rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
         for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
-            explained.append((label, part, explain(lrp, images.pixels[part])))
+            explained.append((lrp, part, explain(lrp, images.pixels[part])))
     return Before(images, level, coarse, fine, correct, explained)
 
 
@@ -197,10 +182,10 @@ def attack_here(
     classifier: CoarseToFine, missing: Iterator[Shard], measures: bool
 ) -> Iterator[tuple[Shard, pd.DataFrame]]:
     """Each shard with its rows, one after the other."""
-    images, before = None, None
+    before = None
     for shard in missing:
-        if shard.images is not images:
-            images, before = shard.images, look(classifier, shard.images, shard.attack.level, measures)
+        if before is None or before.images is not shard.images:
+            before = look(classifier, shard.images, shard.attack.level, measures)
         yield shard, attack_rows(classifier, before, shard.attack)
 
 
@@ -212,7 +197,7 @@ def attack_rows(classifier: CoarseToFine, before: Before, attack: Attack) -> pd.
     else:
         fooled = (before.coarse == images.coarse) & (before.fine != images.fine)
     perturbation = torch.zeros_like(images.pixels)
-    iterations = torch.zeros_like(images.coarse)
+    iterations = torch.zeros(len(images), dtype=torch.int64)
     result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
     perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
@@ -232,19 +217,18 @@ def attack_rows(classifier: CoarseToFine, before: Before, attack: Attack) -> pd.
         seed=torch.full_like(iterations, seed),
         largest=perturbation.abs().amax((1, 2, 3)),
         **{name: perceptibilities(perturbation, images.pixels, p) for name, p in NORMS.items()},
-        **measured(classifier, before, perturbation),
+        **measured(before, perturbation),
     )
-    table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
     table.insert(0, "image", images.names)
     # All rows of a table are held in memory; labels and iterations need no eight bytes.
     return table.astype({name: "int16" for name, kind in table.dtypes.items() if kind == "int64" and name != "seed"})
 
 
-def measured(classifier: CoarseToFine, before: Before, perturbation: Tensor) -> dict[str, Tensor]:
+def measured(before: Before, perturbation: Tensor) -> dict[str, Tensor]:
     """The runner-up label of eq. (6) or (8) and the measures of `localisation`, (N,) each."""
-    columns = {"runner_up": torch.full_like(before.coarse, -1)}
-    for label, rows, clean in before.explained:
-        lrp = choose_lrp(level_of(classifier, before.level, label)[0], *READING)
+    columns = {"runner_up": torch.full((len(perturbation),), -1)}
+    for lrp, rows, clean in before.explained:
         columns["runner_up"][rows] = clean.adv
         found = localisation(lrp, before.images[rows.tolist()], perturbation[rows], clean)
         for name, values in found.items():

@@ -9,7 +9,7 @@ from c2f_lrp import attacks, plotting
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets.imagenet import fit, open_photo
 from c2f_lrp.evaluation import panels
-from c2f_lrp.files import whole
+from c2f_lrp.files import whole, writable_folder
 from c2f_lrp.tables import PAPER_EPS
 
 NAMES = {name.lower(): name for name in ("LRPC", "LRPF", "PGDC", "PGDF", "DFC", "DFF")}
@@ -47,7 +47,7 @@ def attack_photo(
     labels = classifier.hierarchy.describe([panel.coarse for panel in drawn], [panel.fine for panel in drawn])
     plotting.use_style()
     figure = plotting.attack_figure(drawn, level_names[org], level_names[adv], labels)
-    path = Path(out) / f"{Path(photo).name}_{attack.lower()}.png"  # with its ending: x.jpg is not x.png
+    path = writable_folder(out) / f"{Path(photo).name}_{attack.lower()}.png"  # with its ending: x.jpg is not x.png
     with whole(path) as part:
         figure.savefig(part, format="png", dpi=150)
     plt.close(figure)

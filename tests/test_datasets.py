@@ -1,6 +1,5 @@
 """Reading photographs: the split, RGB only for evaluation, boxes, and one clear error for each thing wrong."""
 
-import re
 
 import numpy as np
 import pytest
@@ -41,8 +40,6 @@ def test_the_split_is_four_to_one_and_the_same_in_any_order():
     assert 0.78 < len(training) / 5000 < 0.82  # four standard errors are 0.023
     assert splits.select(names[::-1], "train") == training
     assert splits.select(names, "evaluation") == validation
-    with pytest.raises(ValueError, match="'test' is unknown; choose one of train, validation, evaluation"):
-        splits.select(names, "test")
 
 
 def test_tiny_imagenet_is_read_with_labels_and_boxes(tiny):
@@ -68,50 +65,6 @@ def test_evaluation_takes_rgb_photographs_only(tiny):
     assert tiny_imagenet.read(tiny, HIERARCHY, "evaluation", 1).names == tuple(rgb[:1])
 
 
-def spoil(tiny, how):
-    folder = tiny / "train" / "n01443537"
-    files = [path for path in (folder / "images").iterdir() if splits.position(path.name) < 0.8]
-    if how == "class folder missing":
-        folder.rename(tiny / "elsewhere")
-    elif how == "zero bytes":
-        files[0].write_bytes(b"")
-    elif how == "truncated":
-        files[0].write_bytes(files[0].read_bytes()[:400])
-    elif how == "not an image":
-        files[0].write_text("hello")
-    elif how == "other size":
-        photograph(0, size=(32, 32)).save(files[0])
-
-
-@pytest.mark.parametrize(
-    "how, error, message",
-    [
-        ("class folder missing", FileNotFoundError, "1 of 3 class folders are missing .* n01443537/images"),
-        ("zero bytes", ValueError, "cannot be read as an image"),
-        ("truncated", ValueError, "cannot be read as an image"),
-        ("not an image", ValueError, "cannot be read as an image"),
-        ("other size", ValueError, "is 32x32; Tiny ImageNet's photographs are 64x64"),
-    ],
-)
-def test_a_wrong_folder_is_named(tiny, how, error, message):
-    spoil(tiny, how)
-    with pytest.raises(error, match=message):
-        tiny_imagenet.read(tiny, HIERARCHY, "train")
-
-
-@pytest.mark.parametrize("profile", ["tiny-imagenet", "imagenet"])
-def test_photographs_need_a_root(profile):
-    with pytest.raises(ValueError, match="give their folder with --root"):
-        c2f_lrp.load_images(profile)
-
-
-def test_a_missing_root_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "nowhere"))):
-        c2f_lrp.load_images("tiny-imagenet", root=tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="has no class folder"):
-        c2f_lrp.load_images("imagenet", root=tmp_path)
-
-
 def test_imagenet_folder_at_full_size(tmp_path):
     for wnid in ("n01443537", "n02002724", "n99999999"):  # the last one is outside the hierarchy
         (tmp_path / "train" / wnid).mkdir(parents=True)
@@ -135,7 +88,3 @@ def test_load_images_gives_float_pixels_and_checks_the_limit():
     images = c2f_lrp.load_images("scenes", limit=3)
     assert images.pixels.dtype == torch.float32 and images.pixels.max() > 1
     assert images[[2, 0]].names == (images.names[2], images.names[0]) and len(images[images.coarse == 1]) == 1
-    with pytest.raises(ValueError, match="limit is 0"):
-        c2f_lrp.load_images("scenes", limit=0)
-    with pytest.raises(ValueError, match="profile 'cifar' is unknown; choose one of scenes, tiny-imagenet, imagenet"):
-        c2f_lrp.load_images("cifar")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.classifier import CoarseToFine, finite
 from c2f_lrp.lrp import check_pixels
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
@@ -307,12 +307,6 @@ def input_gradient(objective, attacked: Tensor) -> Tensor:
     with torch.enable_grad():
         attacked = attacked.detach().requires_grad_()
         return torch.autograd.grad(objective(attacked).sum(), attacked)[0]
-
-
-def finite(logits: Tensor) -> Tensor:
-    if not logits.isfinite().all():
-        raise ValueError("the classifier gave logits that are not finite; check its weights and the image values")
-    return logits
 
 
 def check_inputs(classifier: CoarseToFine, pixels: Tensor, coarse_labels: Tensor, fine_labels: Tensor) -> None:

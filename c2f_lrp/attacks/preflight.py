@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import Attack, check_inputs, finite
-from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.attacks.base import Attack, check_inputs
+from c2f_lrp.classifier import CoarseToFine, finite
 
 SAME_WAY = 0.9  # the cosine of the same step in two precisions from which it counts as no noise
 

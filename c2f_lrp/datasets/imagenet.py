@@ -177,14 +177,18 @@ def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
                     unpacked += 1
                 progress.update()
     except tarfile.TarError as error:
-        raise ValueError(f"{archive} cannot be unpacked ({error}); give all of ILSVRC2012_img_train.tar") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise ValueError(f"{archive} cannot be unpacked ({reason}); give all of ILSVRC2012_img_train.tar") from error
     if not met:
         raise ValueError(f"{archive} holds none of the {len(wnids)} classes, such as {sorted(wnids)[0]}.tar")
     return unpacked
 
 
 def open_photo(path: Path) -> Image.Image:
-    """A decoded image file, turned upright as its EXIF data says, or an error that names it."""
+    """A decoded image file, turned upright as its EXIF data says, or an error that names it.
+
+    In its own mode, except that 16 bits of grey become 8 and that what is transparent becomes white.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no photograph {path}")
@@ -194,6 +198,13 @@ def open_photo(path: Path) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
+    if image.mode == "F":
+        raise ValueError(f"{path} has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # Pillow's own conversion would cut off at 255
+        image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     return image
 
 

@@ -8,10 +8,11 @@ training photographs are split 80/20.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Images, stack
+from c2f_lrp.datasets.imagenet import open_photo
 from c2f_lrp.datasets.splits import select
 from c2f_lrp.hierarchy import Hierarchy
 
@@ -21,7 +22,7 @@ SIZE = 64
 def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None) -> Images:
     """The photographs of one split, in the order of their hash, pixels uint8; at most `limit` of them.
 
-    "evaluation" takes RGB photographs only, as the paper does; the other splits turn grey ones into RGB.
+    "evaluation" takes RGB photographs only, as the paper does; the other splits read every kind as RGB.
     Raises FileNotFoundError where the layout is another one, ValueError where a photograph is damaged.
     """
     train = check_root(root, hierarchy)
@@ -38,7 +39,8 @@ def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None)
             pixels = np.asarray(image.convert("RGB"))
         rows.append((pixels, *hierarchy.locate(wnid), box_mask(boxes[wnid].get(name)), name))
     if not rows:
-        raise ValueError(f"{train} holds no {split} photographs of the hierarchy's classes")
+        rgb = " in RGB, which evaluation takes alone" if split == "evaluation" else ""
+        raise ValueError(f"{train} holds no {split} photographs of the hierarchy's classes{rgb}")
     pixels, coarse, fine, masks, names = zip(*rows, strict=True)
     return stack(pixels, coarse, fine, masks, names)
 
@@ -60,11 +62,7 @@ def check_root(root: Path | None, hierarchy: Hierarchy) -> Path:
 
 def open_image(path: Path) -> Image.Image:
     """The decoded photograph in its own mode, 64x64."""
-    try:
-        image = Image.open(path)
-        image.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace the file") from error
+    image = open_photo(path)
     if image.size != (SIZE, SIZE):
         raise ValueError(f"{path} is {image.width}x{image.height}; Tiny ImageNet's photographs are {SIZE}x{SIZE}")
     return image
@@ -74,8 +72,13 @@ def read_boxes(path: Path) -> dict[str, tuple[int, int, int, int]]:
     """File name -> (x0, y0, x1, y1), corners included; empty where the class has no box file."""
     if not path.is_file():
         return {}
-    lines = (line.split() for line in path.read_text().splitlines())
-    return {name: tuple(map(int, corners)) for name, *corners in lines}
+    boxes = {}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        name, *corners = line.split("\t")
+        if len(corners) != 4 or not all(corner.isdigit() for corner in corners):
+            raise ValueError(f"{path}, line {number}: {line!r} must be a file name and four whole numbers")
+        boxes[name] = tuple(map(int, corners))
+    return boxes
 
 
 def box_mask(box: tuple[int, int, int, int] | None) -> np.ndarray:

@@ -1,0 +1,622 @@
+"""Bad input, one row for each thing that can be wrong: one clear message, exit code 1, and nothing half-written.
+
+A row of COMMANDS is what a user types, a row of CALLS what a user's script does. Add one for everything new that can
+be refused. `at` is the bench below; in a message `{at}` is its folder and `...` stands for anything.
+"""
+
+import copy
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import c2f_lrp
+from c2f_lrp import cli, evaluation, provenance, reproduce, training
+from c2f_lrp.attacks import DFC, LRPC, LRPF, PGDC
+from c2f_lrp.classifier import save_network, vgg16
+from c2f_lrp.datasets import Images, imagenet, scenes, splits
+from c2f_lrp.download import extract
+from c2f_lrp.profiles import get_profile
+
+HIERARCHY = get_profile("tiny-imagenet").hierarchy()
+WNIDS = [wnid for ids in HIERARCHY.ids for wnid in ids]
+FIRST = WNIDS[0]
+FULL = get_profile("imagenet").hierarchy().ids[0][0]
+
+
+class Bench:
+    """What rows spoil: folders of photographs, single photographs, weights, figures; all below one folder."""
+
+    def __init__(self, folder: Path, clf, images):
+        self.folder, self.clf, self.images = folder, clf, images
+
+    def write(self, name: str, content: bytes | str = b"") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def photo(self, name="photo.jpg", size=(90, 70)) -> Path:
+        pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "JPEG")
+        return self.write(name, content.getvalue())
+
+    def tiny(self, first: bytes | None = None, mode: str = "RGB", boxes: str = "", without: str = "") -> Path:
+        """A folder in Tiny ImageNet's layout.
+
+        first: what one of its training photographs holds instead; boxes: the box file of that class; without: a pattern
+        of what is missing.
+        """
+        contents = []
+        for shade in (50, 200):
+            file = io.BytesIO()
+            Image.new(mode, (64, 64), shade if mode == "L" else (shade, 99, 20)).save(file, "JPEG")
+            contents.append(file.getvalue())
+        for wnid in WNIDS:
+            for n, content in enumerate(contents):
+                self.write(f"tiny/train/{wnid}/images/{wnid}_{n}.JPEG", content)
+        if first is not None:
+            name = next(name for n in range(99) if splits.position(name := f"{FIRST}_{n}.JPEG") < 0.8)
+            self.write(f"tiny/train/{FIRST}/images/{name}", first)
+        self.write(f"tiny/train/{FIRST}/{FIRST}_boxes.txt", boxes)
+        return self.less("tiny", without)
+
+    def full_size(self, content: bytes) -> Path:
+        """A folder in ILSVRC2012's layout with one photograph that holds `content` among whole ones."""
+        for n in range(5):
+            self.photo(f"full/train/{FULL}/{n}.JPEG")
+        self.write(f"full/train/{FULL}/0.JPEG", content)
+        return self.folder / "full"
+
+    def less(self, folder: str, without: str) -> Path:
+        for path in list((self.folder / folder).rglob(without)) if without else []:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return self.folder / folder
+
+    def weights(self, coarse: bytes | None = None, recorded: bool = True, without: str = "") -> Path:
+        """The shipped scenes weights; coarse: what that network's file holds instead, its checksum recorded or not."""
+        folder = self.folder / "weights"
+        shutil.copytree(get_profile("scenes").weights, folder)
+        rows = training.read_checkpoints(training.checkpoints_table(get_profile("scenes")), "scenes")
+        if coarse is not None:
+            (folder / "coarse.safetensors").write_bytes(coarse)
+            if recorded:
+                rows[0]["sha256"] = hashlib.sha256(coarse).hexdigest()
+        training.write_checkpoints(folder / "checkpoints.csv", "scenes", rows)
+        return self.less("weights", without)
+
+    def network(self, **settings) -> bytes:
+        path = self.folder / "network"
+        save_network(vgg16(**dict(n_classes=8, width=2, hidden=8, image_size=64) | settings), path)
+        content = path.read_bytes()
+        path.unlink()
+        return content
+
+    def table(self) -> Path:
+        provenance.save_table(pd.DataFrame({"a": [1.25]}), "table_9", "scenes", {}, self.folder / "figures")
+        return self.folder / "figures" / "scenes"
+
+    def archive(self, *members) -> Path:
+        """A tar archive of names (of small files) and of links (name, target)."""
+        path = self.folder / "photos.tar"
+        with tarfile.open(path, "w") as archive:
+            for member in members:
+                information = tarfile.TarInfo(member if isinstance(member, str) else member[0])
+                if isinstance(member, str):
+                    information.size = 4
+                else:
+                    information.type, information.linkname = tarfile.SYMTYPE, member[1]
+                archive.addfile(information, io.BytesIO(b"data"))
+        return path
+
+    def nested(self, archive: Path) -> Path:
+        """An archive in ILSVRC2012's layout with one class, which is `archive`."""
+        path = self.folder / "all.tar"
+        with tarfile.open(path, "w") as outer:
+            outer.add(archive, f"{FULL}.tar")
+        archive.unlink()
+        return path
+
+
+@pytest.fixture
+def at(tmp_path, monkeypatch, clf, images):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("C2F_LRP_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setattr(reproduce, "runs_folder", lambda profile: tmp_path / "runs" / profile)
+    names = tuple(f"image {n}" for n in range(len(images.pixels)))
+    return Bench(tmp_path, clf, Images(images.pixels, images.coarse, images.fine, None, None, None, names))
+
+
+def truncated(path: Path) -> bytes:
+    return path.read_bytes()[: path.stat().st_size // 2]
+
+
+def pickled() -> bytes:
+    file = io.BytesIO()
+    torch.save({"weight": torch.zeros(3)}, file)
+    return file.getvalue()
+
+
+def picture(mode: str, ending: str, size=(64, 64)) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, ending)
+    return file.getvalue()
+
+
+CHECK = "data check --profile tiny-imagenet --root"
+NOT_READ = "cannot be read as an image (...)"
+TINY = "--root must be the unpacked tiny-imagenet-200 folder"
+OTHER_WEIGHTS = (
+    "{at}/weights/coarse.safetensors has SHA-256 ..., but ... is recorded for it; the file is damaged or not the one "
+    "recorded: restore it, or train again with c2f-lrp train"
+)
+NO_WEIGHTS = (
+    "{at}/weights/coarse.safetensors is not a safetensors file written by c2f-lrp train (...); "
+    "weights are never read from pickles"
+)
+PROFILES = "choose one of " + ", ".join(c2f_lrp.PROFILES)
+
+COMMANDS = {
+    # ------------------------------------------------------------------------------------- folders of photographs
+    "no root": (
+        lambda at: "reproduce --profile tiny-imagenet",
+        "profile tiny-imagenet reads photographs; give their folder with --root",
+    ),
+    "no root to check": (
+        lambda at: "data check --profile tiny-imagenet",
+        "the profile tiny-imagenet reads photographs: give their folder with --root (or root=...)",
+    ),
+    "root missing": (
+        lambda at: f"{CHECK} {at.folder}/nowhere",
+        f"54 of 54 class folders are missing under {{at}}/nowhere/train, such as {FIRST}/images; {TINY}",
+    ),
+    "root is a file": (
+        lambda at: f"{CHECK} {at.write('file')}",
+        f"54 of 54 class folders are missing under {{at}}/file/train, such as {FIRST}/images; {TINY}",
+    ),
+    "photographs without class folders": (
+        lambda at: f"{CHECK} {at.photo('flat/train/one.JPEG').parent.parent}",
+        f"54 of 54 class folders are missing under {{at}}/flat/train, such as {FIRST}/images; {TINY}",
+    ),
+    "one class folder missing": (
+        lambda at: f"{CHECK} {at.tiny(without=FIRST)}",
+        f"1 of 54 class folders are missing under {{at}}/tiny/train, such as {FIRST}/images; {TINY}",
+    ),
+    "unknown wnid": (
+        lambda at: f"data check --profile imagenet --root {at.photo('all/train/n99999999/a.JPEG').parents[2]}",
+        "{at}/all/train has no class folder such as n01440764; --root must hold train/",
+    ),
+    "no photograph": (
+        lambda at: f"{CHECK} {at.tiny(without='*.JPEG')}",
+        "{at}/tiny/train holds no train photographs of the hierarchy's classes",
+    ),
+    "grey photographs only": (
+        lambda at: f"{CHECK} {at.tiny(mode='L')}",
+        "{at}/tiny/train holds no evaluation photographs of the hierarchy's classes in RGB, which evaluation takes "
+        "alone",
+    ),
+    "zero bytes": (
+        lambda at: f"{CHECK} {at.tiny(b'')}",
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+    ),
+    "truncated": (
+        lambda at: f"{CHECK} {at.tiny(truncated(at.photo(size=(64, 64))))}",
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+    ),
+    "no image": (
+        lambda at: f"{CHECK} {at.tiny(b'hello')}",
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+    ),
+    "wrong size": (
+        lambda at: f"{CHECK} {at.tiny(picture('RGB', 'JPEG', (32, 32)))}",
+        f"{{at}}/tiny/train/{FIRST}/images/... is 32x32; Tiny ImageNet's photographs are 64x64",
+    ),
+    "box file of words": (
+        lambda at: f"{CHECK} {at.tiny(boxes='a b c d e')}",
+        f"{{at}}/tiny/train/{FIRST}/{FIRST}_boxes.txt, line 1: 'a b c d e' must be a file name and four whole numbers",
+    ),
+    "full-size photograph truncated": (
+        lambda at: f"data check --profile imagenet --root {at.full_size(truncated(at.photo()))}",
+        "photographs listed above are damaged (1); replace or remove them",
+    ),
+    "archive that is none": (
+        lambda at: f"data extract {at.write('all.tar', 'no archive')} --root {at.folder}/data",
+        "{at}/all.tar cannot be unpacked (...); give all of ILSVRC2012_img_train.tar",
+    ),
+    "archive of other things": (
+        lambda at: f"data extract {at.archive('a', 'b')} --root {at.folder}/data",
+        f"{{at}}/photos.tar holds none of the 393 classes, such as {FULL}.tar",
+    ),
+    "archive in an archive with ..": (
+        lambda at: f"data extract {at.nested(at.archive('a.JPEG', '../evil'))} --root {at.folder}/data",
+        f"{{at}}/all.tar, member {FULL}.tar: its member '../evil' has '..' in its place; nothing was unpacked, get it "
+        "from its publisher",
+    ),
+    # -------------------------------------------------------------------------------------------- single photographs
+    "photo missing": (lambda at: "attack nowhere.jpg --profile scenes", "there is no photograph nowhere.jpg"),
+    "photo is a folder": (lambda at: f"attack {at.folder} --profile scenes", "there is no photograph {at}"),
+    "photo of zero bytes": (
+        lambda at: f"attack {at.write('empty.jpg')} --profile scenes",
+        f"{{at}}/empty.jpg {NOT_READ}; give a whole JPEG or PNG file",
+    ),
+    "photo truncated": (
+        lambda at: f"attack {at.write('half.jpg', truncated(at.photo()))} --profile scenes",
+        f"{{at}}/half.jpg {NOT_READ}; give a whole JPEG or PNG file",
+    ),
+    "photo of floats": (
+        lambda at: f"attack {at.write('depth.tif', picture('F', 'TIFF'))} --profile scenes",
+        "{at}/depth.tif has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel",
+    ),
+    # ----------------------------------------------------------------------------------------------------- weights
+    "weights missing": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.folder}/nowhere",
+        "{at}/nowhere/checkpoints.csv records no ... network of scenes; run: c2f-lrp train --profile scenes...",
+    ),
+    "weights of another profile": (
+        lambda at: f"attack {at.photo()} --profile tiny-imagenet --weights {at.weights()}",
+        "{at}/weights/checkpoints.csv records no ... network of tiny-imagenet; run: c2f-lrp train --profile tiny-...",
+    ),
+    "weights truncated": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(at.network()[:9000], recorded=False)}",
+        OTHER_WEIGHTS,
+    ),
+    "weights of another network": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(at.network(), recorded=False)}",
+        OTHER_WEIGHTS,
+    ),
+    "weights truncated before they were recorded": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(at.network()[:9000])}",
+        NO_WEIGHTS,
+    ),
+    "weights in a pickle": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(pickled())}",
+        NO_WEIGHTS,
+    ),
+    "weights of other classes": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(at.network(n_classes=5))}",
+        "the coarse network has 5 outputs; the hierarchy has 8 classes: train it anew",
+    ),
+    "weights of another size": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(at.network(image_size=32))}",
+        "pixels are 64x64; this network takes 32x32: scale the images first",
+    ),
+    "weights recorded but gone": (
+        lambda at: f"attack {at.photo()} --profile scenes --weights {at.weights(without='fine_dog*')}",
+        "no weights at {at}/weights/fine_dog.safetensors; train them with: c2f-lrp train...",
+    ),
+    "checkpoints.csv of something else": (
+        lambda at: (
+            f"attack {at.photo()} --profile scenes --weights {at.write('weights/checkpoints.csv', 'a,b').parent}"
+        ),
+        "{at}/weights/checkpoints.csv has no column profile, network, ...; give a table that c2f-lrp train wrote",
+    ),
+    "pretrained weights that are others": (
+        lambda at: f"data weights --file {at.write('vgg16.pth', pickled())} --out {at.folder}/mine",
+        "{at}/vgg16.pth has SHA-256 ..., but vgg16-397923af.pth has 397923af...; give an unaltered copy of it",
+    ),
+    "pretrained weights missing": (
+        lambda at: f"train --profile imagenet --root {at.folder} --pretrained {at.folder} --out {at.folder}/mine",
+        "there is no {at}/flat.safetensors to start from; fetch it with: c2f-lrp data weights",
+    ),
+    # ------------------------------------------------------------------------------------- names, numbers, places
+    "unknown profile": (lambda at: "reproduce --profile cifar", f"profile 'cifar' is unknown; {PROFILES}"),
+    "unknown profile to train": (lambda at: "train --profile cifar", f"profile 'cifar' is unknown; {PROFILES}"),
+    "unknown profile to check": (lambda at: "data check --profile cifar", f"profile 'cifar' is unknown; {PROFILES}"),
+    "unknown notebook": (
+        lambda at: "reproduce --only table_9",
+        "notebook table_9 is unknown; choose from 01_hierarchy_and_data, ...",
+    ),
+    "unknown parameter": (
+        lambda at: "reproduce -p epsilon 3",
+        "parameter epsilon is unknown; the chosen notebooks have ...epsilons, ...",
+    ),
+    "parameter of another notebook": (
+        lambda at: "reproduce --only figure_1 -p iterations 3",
+        "parameter iterations is unknown; the chosen notebooks have coarse_adv, coarse_org, epsilons, n_images",
+    ),
+    "parameter that is no YAML": (
+        lambda at: "reproduce -p epsilons [10",
+        "parameter epsilons: '[10' is not YAML, such as 3, word or '[10, 20]'",
+    ),
+    "unknown attack": (
+        lambda at: f"attack {at.photo()} --profile scenes --attack fgsm",
+        "attack 'fgsm' is unknown; choose one of LRPC, LRPF, PGDC, PGDF, DFC, DFF",
+    ),
+    "eps of zero": (
+        lambda at: f"attack {at.photo()} --profile scenes --eps 10 0",
+        "eps is 0.0; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
+    ),
+    "eps below zero": (
+        lambda at: f"attack {at.photo()} --profile scenes --attack pgdc --eps -1",
+        "eps is -1.0; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
+    ),
+    "eps for DeepFool": (
+        lambda at: f"attack {at.photo()} --profile scenes --attack dfc --eps 3",
+        "--eps was given, but dfc has no bound; leave it out",
+    ),
+    "unknown device": (
+        lambda at: "train --profile scenes --device tpu",
+        "device 'tpu' cannot be used here; choose cpu, or cuda where there is a GPU",
+    ),
+    "figures cannot be written": (
+        lambda at: f"reproduce --out {at.write('file')}/below",
+        "{at}/file/below/scenes cannot be written to (Not a directory); name another folder with --out",
+    ),
+    "drawings cannot be written": (
+        lambda at: f"attack {at.photo()} --profile scenes --attack dfc --out {at.write('file')}/below",
+        "{at}/file/below cannot be written to (Not a directory); name another folder with --out",
+    ),
+    "weights cannot be written": (
+        lambda at: f"train --profile scenes --out {at.write('file')}/below",
+        "{at}/file/below cannot be written to (Not a directory); name another folder with --out",
+    ),
+    "nothing to verify": (
+        lambda at: f"verify {at.folder}",
+        "{at} holds no sidecar (NAME.json); give a folder that reproduce wrote, figures/PROFILE",
+    ),
+    "a sidecar cut short": (
+        lambda at: f"verify {at.write('figures/scenes/table_9.json', truncated(at.table() / 'table_9.json')).parent}",
+        "{at}/figures/scenes/table_9.json is not a sidecar of this package (...); run reproduce again",
+    ),
+    "a sidecar of something else": (
+        lambda at: f"verify {at.write('figures/scenes/table_9.json', json.dumps({'profile': 'cifar'})).parent}",
+        "{at}/figures/scenes/table_9.json is not a sidecar of this package (...); run reproduce again",
+    ),
+}
+
+FINITE = "they must be finite and in [0, 255]"
+REFUSED = "{{at}}/photos.tar: its member {} {}; nothing was unpacked, get it from its publisher"
+
+
+def attack(at, **changes):
+    """One step of PGD on the bench's images, some of them changed."""
+    images = replace(at.images, **changes)
+    return partial(PGDC(iterations=1), at.clf, images.pixels, images.coarse, images.fine)
+
+
+def evaluate(at, **changes):
+    """The same through an evaluation, which keeps shards."""
+    return partial(
+        evaluation.evaluate, at.clf, replace(at.images, **changes), {"a": PGDC(iterations=1)}, store=at.folder / "rows"
+    )
+
+
+def changed(values, value):
+    values = values.clone()
+    values[1] = value
+    return values
+
+
+def in_training_mode(at):
+    at.clf = copy.deepcopy(at.clf)
+    at.clf.fine[1].train()
+    return attack(at)
+
+
+def with_nan_weights(at, run):
+    at.clf = copy.deepcopy(at.clf)
+    with torch.no_grad():
+        at.clf.coarse.layers[-1].bias[0] = torch.nan
+    return run(at)
+
+
+def train_on(at, state: bytes):
+    """Go on from this training state."""
+    small = replace(get_profile("scenes"), width=2, hidden=8, coarse_epochs=1, fine_epochs=1)
+    at.write("mine/coarse.training", state)
+    return partial(
+        training.train, small, scenes.read("train", 130), scenes.read("validation", 40), out=at.folder / "mine"
+    )
+
+
+CALLS = {
+    # ------------------------------------------------------------------------------------------ images and labels
+    "no images": (
+        lambda at: partial(evaluation.evaluate, at.clf, at.images[:0], {"a": DFC()}),
+        "no images were given to evaluate",
+    ),
+    "no attacks": (lambda at: partial(evaluation.evaluate, at.clf, at.images, {}), "no attacks were given to evaluate"),
+    "no image right": (
+        lambda at: partial(
+            evaluation.summarize, evaluate(at, coarse=(at.images.coarse + 1) % 2, fine=at.images.fine * 0)()
+        ),
+        "a: none of the 8 images is classified correctly, so none is attacked",
+    ),
+    "limit of zero": (
+        lambda at: partial(c2f_lrp.load_images, "scenes", limit=0),
+        "limit is 0; ask for at least one image, or None for all of them",
+    ),
+    "unknown split": (
+        lambda at: partial(c2f_lrp.load_images, "scenes", split="test"),
+        "split 'test' is unknown; choose one of train, validation, evaluation",
+    ),
+    "NaN pixels": (
+        lambda at: attack(at, pixels=changed(at.images.pixels, torch.nan)),
+        f"pixels lie in [nan, nan]; {FINITE}",
+    ),
+    "NaN pixels to evaluate": (
+        lambda at: evaluate(at, pixels=changed(at.images.pixels, torch.nan)),
+        f"pixels lie in [nan, nan]; {FINITE}",
+    ),
+    "pixels above 255": (
+        lambda at: attack(at, pixels=changed(at.images.pixels, 256)),
+        f"pixels lie in [..., 256]; {FINITE}",
+    ),
+    "pixels below 0": (
+        lambda at: attack(at, pixels=changed(at.images.pixels, -1)),
+        f"pixels lie in [-1, ...]; {FINITE}",
+    ),
+    "whole-number pixels": (
+        lambda at: attack(at, pixels=at.images.pixels.byte()),
+        "pixels are torch.uint8; give floating-point pixels in [0, 255]",
+    ),
+    "grey pixels": (
+        lambda at: attack(at, pixels=at.images.pixels[:, :1]),
+        "pixels have shape (8, 1, 6, 6); give a batch (N, 3, H, W)",
+    ),
+    "pixels of another size": (
+        lambda at: partial(c2f_lrp.load_classifier("scenes").predict, torch.zeros(2, 3, 32, 32)),
+        "pixels are 32x32; this network takes 64x64: scale the images first",
+    ),
+    "coarse label out of range": (
+        lambda at: attack(at, coarse=changed(at.images.coarse, 3)),
+        "coarse_labels lie in 0..3; allowed are 0..2",
+    ),
+    "coarse label out of range to evaluate": (
+        lambda at: evaluate(at, coarse=changed(at.images.coarse, 3)),
+        "labels lie in 0..3; the network has classes 0..2",
+    ),
+    "fine label out of range": (
+        lambda at: attack(at, fine=changed(at.images.fine, 9)),
+        "fine_labels[1] is 9; coarse class class1 allows 0..3",
+    ),
+    "too few labels": (
+        lambda at: attack(at, coarse=at.images.coarse[:5]),
+        "coarse_labels are torch.int64 of shape (5,); give int64 of shape (8,)",
+    ),
+    "unknown class": (
+        lambda at: partial(HIERARCHY.locate, "n99999999"),
+        f"class 'n99999999' is not in this hierarchy of 54 fine classes ({FIRST} ... {WNIDS[-1]}) in fish, bird, ...",
+    ),
+    "a class without fine labels": (
+        lambda at: partial(LRPF(), at.clf, at.images.pixels[:1], torch.tensor([2]), torch.tensor([0])),
+        "coarse class class2 has a single fine class, so there is no fine label to change; "
+        "leave its images out of fine-level attacks",
+    ),
+    # -------------------------------------------------------------------------------------------- networks, settings
+    "training mode": (
+        in_training_mode,
+        "the classifier is in training mode, where dropout is random; call .eval() first",
+    ),
+    "logits that are not finite": (
+        lambda at: with_nan_weights(at, attack),
+        "the classifier gave logits that are not finite; check its weights and the image values",
+    ),
+    "logits that are not finite to evaluate": (
+        lambda at: with_nan_weights(at, evaluate),
+        "the classifier gave logits that are not finite; check its weights and the image values",
+    ),
+    "eps of zero in a script": (
+        lambda at: partial(PGDC, eps=0),
+        "eps is 0; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
+    ),
+    "K of zero": (lambda at: partial(LRPC, iterations=0), "iterations is 0; an attack needs at least 1"),
+    "p below 1": (lambda at: partial(LRPC, p=0.5), "p is 0.5; a norm needs p >= 1, such as 1, 2 or float('inf')"),
+    "unknown reading": (lambda at: partial(LRPC, init="delta"), "init is 'delta'; choose one of one_hot, logit"),
+    "a figure of an unknown class": (
+        lambda at: partial(evaluation.label_pairs, at.clf, at.images, "coarse", "cat"),
+        "'cat' is no coarse class; choose one of class0, class1, class2",
+    ),
+    "training state damaged": (
+        lambda at: train_on(at, b"x" * 100),
+        "{at}/mine/coarse.training is no training state, or a damaged one (...); remove it to train from the start",
+    ),
+    # ---------------------------------------------------------------------------------------------------- archives
+    "archive with ..": (
+        lambda at: partial(extract, at.archive("train/a.JPEG", "../evil"), at.folder / "data"),
+        REFUSED.format("'../evil'", "has '..' in its place"),
+    ),
+    "archive with an absolute place": (
+        lambda at: partial(extract, at.archive("/evil"), at.folder / "data"),
+        REFUSED.format("'/evil'", "has an absolute place"),
+    ),
+    "archive with a link": (
+        lambda at: partial(extract, at.archive(("train", "/etc")), at.folder / "data"),
+        REFUSED.format("'train'", "is a link or a device, not a file"),
+    ),
+    "archive truncated": (
+        lambda at: partial(
+            extract, at.write("photos.tar", at.archive("a", "b").read_bytes()[:1300]), at.folder / "data"
+        ),
+        "{at}/photos.tar cannot be unpacked (...); give a whole tar or zip archive",
+    ),
+    "archive missing": (
+        lambda at: partial(extract, at.folder / "nowhere.tar", at.folder / "data"),
+        "there is no archive {at}/nowhere.tar",
+    ),
+    "archive into a full folder": (
+        lambda at: partial(extract, at.archive("a"), at.photo("data/photo.jpg").parent),
+        "{at}/data is there already and not empty; name a new folder to unpack {at}/photos.tar into",
+    ),
+}
+
+
+def contents(folder: Path) -> dict:
+    """Every file; an empty folder is nothing half-written."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def matches(found: str, message: str, at) -> None:
+    pattern = ".*".join(map(re.escape, message.replace("{at}", str(at.folder)).split("...")))
+    assert re.fullmatch(pattern, found), f"{found}\nis not\n{message}"
+    assert "\n" not in found
+
+
+def test_the_table_is_as_long_as_it_says():
+    assert len(COMMANDS) + len(CALLS) >= 30
+
+
+@pytest.mark.parametrize("row", COMMANDS)
+def test_a_command_refuses(at, row, capfd):
+    make, message = COMMANDS[row]
+    arguments = make(at).split()
+    before = contents(at.folder)
+    assert cli.main(arguments) == 1
+    printed = capfd.readouterr()
+    lines = [line.strip() for line in re.split("\r|\n|\x1b\\[A", printed.err)]
+    error = [line for line in lines if line and not line.endswith("/s]")]  # the others are bars of tqdm
+    assert len(error) == 1, printed
+    matches(error[0], f"c2f-lrp {arguments[0]}: {message}", at)
+    assert contents(at.folder) == before
+
+
+@pytest.mark.parametrize("row", CALLS)
+def test_a_call_refuses(at, row):
+    make, message = CALLS[row]
+    call = make(at)
+    before = contents(at.folder)
+    with pytest.raises((ValueError, OSError)) as error:
+        call()
+    matches(str(error.value), message, at)
+    assert contents(at.folder) == before
+
+
+# How photographs of each kind are read. Evaluation takes none but RGB ones, as the paper does.
+KINDS = {
+    "RGB": (Image.new("RGB", (64, 64), (10, 120, 230)), "JPEG", (10, 120, 230)),
+    "grey": (Image.new("L", (64, 64), 100), "JPEG", (100, 100, 100)),
+    "CMYK": (Image.new("CMYK", (64, 64), (245, 135, 25, 0)), "JPEG", (10, 120, 230)),
+    "16-bit grey": (Image.fromarray(np.full((64, 64), 100 * 257, np.uint16)), "PNG", (100, 100, 100)),
+    "RGBA, opaque": (Image.new("RGBA", (64, 64), (10, 120, 230, 255)), "PNG", (10, 120, 230)),
+    "RGBA, transparent: white": (Image.new("RGBA", (64, 64), (10, 120, 230, 0)), "PNG", (255, 255, 255)),
+    "black and white": (Image.new("1", (64, 64), 1), "PNG", (255, 255, 255)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_photograph_is_read_as_rgb_and_evaluation_takes_rgb_only(tmp_path, kind):
+    image, ending, expected = KINDS[kind]
+    folder = tmp_path / "train" / FIRST
+    folder.mkdir(parents=True)
+    for n in range(20):
+        image.save(folder / f"{n}.png", ending)
+    for split in ("train", "validation"):
+        pixels = imagenet.read(tmp_path, HIERARCHY, split, 64).pixels
+        assert (pixels.float() - torch.tensor(expected).view(3, 1, 1)).abs().max() <= 2  # JPEG
+    if kind == "RGB":
+        assert len(imagenet.read(tmp_path, HIERARCHY, "evaluation", 64)) == len(pixels)
+    else:
+        with pytest.raises(ValueError, match="evaluation"):
+            imagenet.read(tmp_path, HIERARCHY, "evaluation", 64)
