@@ -8,30 +8,37 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process a core: threads would only get in each other's way
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 _FIGURES = tempfile.TemporaryDirectory(prefix="c2f-lrp-figures-")
 os.environ["C2F_LRP_FIGURES"] = _FIGURES.name  # the notebooks' kernels inherit it
+_NOTEBOOKS = (Path(__file__).parent / "notebooks").glob("*.ipynb")
+NOTEBOOKS = {path.stem.split("_", 1)[1]: f"notebooks/{path.name}" for path in _NOTEBOOKS}  # by name without number
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "after_notebooks: needs what the notebook of its parameter `name` wrote")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
+    """Notebooks come first: they take longest, and what is short fills the gaps at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("after_notebooks") is not None, item.path.suffix != ".ipynb"))
+
+
+class FileByFile(LoadFileScheduling):
     """One process runs all of a file; what looks at a notebook's results runs in that notebook's process, after it.
 
-    Notebooks come first: they take longest, and what is short fills the gaps at the end.
+    xdist 3.8's own --dist loadgroup does nothing with pytest 9.2, which ignores the names that groups are written into.
     """
-    notebooks = {item.path.stem.split("_", 1)[1]: item.path.name for item in items if item.path.suffix == ".ipynb"}
 
-    def group(item) -> str:
-        late = item.get_closest_marker("after_notebooks") is not None
-        return notebooks.get(item.callspec.params["name"], item.path.name) if late else item.path.name
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.rpartition("[")[2].rstrip("]")
+        late = "::test_made_by_the_notebook" in nodeid
+        return NOTEBOOKS[name] if late else super()._split_scope(nodeid)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: (item.get_closest_marker("after_notebooks") is not None, item.path.suffix != ".ipynb"))
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--profile", default=profile, help=f"one of {', '.join(PROFILES)} (default {profile})")
         return sub
 
+    def cluster(sub: argparse.ArgumentParser, work: str) -> None:
+        where = sub.add_mutually_exclusive_group()
+        where.add_argument("--workers", type=int, help=f"{work} in so many processes on this machine (needs Dask)")
+        where.add_argument("--scheduler", metavar="ADDRESS", help=f"{work} on the workers of this Dask scheduler")
+
     sub = command("reproduce", reproduce, "Regenerate every figure and table by running the notebooks.")
     sub.add_argument("--only", action="append", metavar="NOTEBOOK", help="only this one, such as table_1; repeatable")
     sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
@@ -52,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
     sub.add_argument("--weights", type=Path, help=weights)
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
+    cluster(sub, "attack for the tables")
 
     sub = commands.add_parser("verify", help="Say which figures and tables are stale or altered.")
     sub.set_defaults(run=verify)
@@ -69,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--pretrained", type=Path, help="for the profile imagenet: where data weights --out wrote")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    cluster(sub, "train")
 
     sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile="tiny-imagenet")
     sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
@@ -112,14 +120,25 @@ def reproduce(options: argparse.Namespace) -> int:
             parameters[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"parameter {name}: {value!r} is not YAML, such as 3, word or '[10, 20]'") from error
-    return run_notebooks(
-        options.profile,
-        only=options.only,
-        parameters=parameters,
-        root=options.root,
-        out=options.out,
-        resume=options.resume,
-    )
+    with scheduler_of(options) as scheduler:
+        return run_notebooks(
+            options.profile,
+            only=options.only,
+            parameters=parameters,
+            root=options.root,
+            out=options.out,
+            resume=options.resume,
+            scheduler=scheduler,
+        )
+
+
+def scheduler_of(options: argparse.Namespace) -> AbstractContextManager[str | None]:
+    """The address of the scheduler that was asked for, which was found to answer and to fit, or None."""
+    if options.scheduler is None and options.workers is None:
+        return nullcontext()
+    from c2f_lrp.cluster import local, remote
+
+    return remote(options.scheduler) if options.workers is None else local(options.workers)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -181,9 +200,9 @@ def train(options: argparse.Namespace) -> int:
         with whole((options.out or profile.weights) / "hierarchy.csv") as part:
             shutil.copyfile(options.hierarchy, part)
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
-    rows = train_networks(
-        profile, *images, out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start
-    )
+    common = dict(out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start)
+    with scheduler_of(options) as scheduler:
+        rows = train_networks(profile, *images, **common, scheduler=scheduler)
     for row in rows:
         print(f"{row['network']:24} {float(row['accuracy']):.1%} of {row['validation_images']} held-out images")
     return 0

@@ -22,6 +22,7 @@ from c2f_lrp.metrics import fooling_ratio, perceptibilities
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 SHARD_SIZE = 50  # images; of the scenes a few seconds' work
+READING = ("one_hot", "absorb")  # of eqs. (3)-(4), for the measures: all attacks are seen by the same eyes
 NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}
 
 
@@ -34,6 +35,7 @@ def evaluate(
     resume: bool = False,
     measures: bool = True,
     shard_size: int | None = None,
+    scheduler: str | None = None,
 ) -> pd.DataFrame:
     """One row per attack setting and image: labels before and after, fooled, iterations, the seed of a random start
     (-1: none), the largest |eta| in pixel units, the terms of eq. (10). With `measures` also the runner-up label and
@@ -47,6 +49,9 @@ def evaluate(
     written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
     images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
     is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
+
+    scheduler: the address of a Dask scheduler, whose workers then attack the shards, on their GPU where they have one;
+    this process writes them.
 
     Raises ValueError for images, labels or a classifier that no attack can use, OSError where a shard cannot be
     written: those before it are kept.
@@ -96,8 +101,14 @@ def evaluate(
         progress.set_postfix_str(shard.setting)
         progress.update(len(table))
 
+    if scheduler is None:
+        done = attack_here(classifier, missing(), measures)
+    else:
+        from c2f_lrp.cluster import attack_there  # Dask is an extra
+
+        done = attack_there(scheduler, classifier, missing(), measures)
     with progress:
-        for shard, table in attack_here(classifier, missing(), measures):
+        for shard, table in done:
             if store is not None:
                 shards.write_shard(store, table, shard.facts)
             keep(shard, table)
@@ -128,15 +139,20 @@ def attackable(classifier: CoarseToFine, images: Images, level: str) -> Tensor:
 
 
 def slices(images: Images, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
-    """(level, first row, images with floating-point pixels) for each slice of the rows of each level."""
+    """(level, first row, images) for each slice of the rows of each level."""
     for level, chosen in rows.items():
         for part in chosen.split(size):
-            few = images[part.tolist()]
-            yield level, int(part[0]), few if few.pixels.is_floating_point() else few.with_pixels(few.pixels.float())
+            yield level, int(part[0]), images[part.tolist()]
+
+
+def as_float(images: Images) -> Images:
+    """With pixels that can be attacked; as read they are uint8, a quarter of the memory."""
+    return images if images.pixels.is_floating_point() else images.with_pixels(images.pixels.float())
 
 
 def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
     """Warn of what `attacks.preflight` finds with the first n images that are classified correctly."""
+    images = as_float(images)
     labels = images.coarse, images.fine
     right = torch.stack([a == b for a, b in zip(classifier.predict(images.pixels), labels, strict=True)]).all(0)
     few = images[right.nonzero().flatten()[:n]]
@@ -150,8 +166,8 @@ class Before:
 
     coarse, fine  int64 (N,), predicted labels
     correct       bool (N,): right at this level, and at the coarse one
-    explained     for each network that is attacked: its relevance, the rows of its correct images in small batches, and
-                  their explanations
+    explained     in small batches: the coarse label whose network is attacked (at the coarse level any), rows of
+                  correct images, and their explanation
     """
 
     images: Images
@@ -159,10 +175,11 @@ class Before:
     coarse: Tensor
     fine: Tensor
     correct: Tensor
-    explained: list[tuple[LRP, Tensor, Explanation]]
+    explained: list[tuple[int, Tensor, Explanation]]
 
 
 def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -> Before:
+    images = as_float(images).to(next(classifier.parameters()).device)
     coarse, fine = classifier.predict(images.pixels)
     correct = coarse == images.coarse
     if level == "fine":
@@ -171,10 +188,10 @@ def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -
     labels = [0] if level == "coarse" else images.coarse[correct].unique().tolist()
     for label in labels if measures else []:
         network, _ = level_of(classifier, level, label)
-        lrp = choose_lrp(network, "one_hot", "absorb")
+        lrp = choose_lrp(network, *READING)
         rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
         for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
-            explained.append((lrp, part, explain(lrp, images.pixels[part])))
+            explained.append((label, part, explain(lrp, images.pixels[part])))
     return Before(images, level, coarse, fine, correct, explained)
 
 
@@ -182,10 +199,10 @@ def attack_here(
     classifier: CoarseToFine, missing: Iterator[Shard], measures: bool
 ) -> Iterator[tuple[Shard, pd.DataFrame]]:
     """Each shard with its rows, one after the other."""
-    before = None
+    images, before = None, None
     for shard in missing:
-        if before is None or before.images is not shard.images:
-            before = look(classifier, shard.images, shard.attack.level, measures)
+        if shard.images is not images:
+            images, before = shard.images, look(classifier, shard.images, shard.attack.level, measures)
         yield shard, attack_rows(classifier, before, shard.attack)
 
 
@@ -197,7 +214,7 @@ def attack_rows(classifier: CoarseToFine, before: Before, attack: Attack) -> pd.
     else:
         fooled = (before.coarse == images.coarse) & (before.fine != images.fine)
     perturbation = torch.zeros_like(images.pixels)
-    iterations = torch.zeros(len(images), dtype=torch.int64)
+    iterations = torch.zeros_like(images.coarse)
     result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
     perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
@@ -217,18 +234,19 @@ def attack_rows(classifier: CoarseToFine, before: Before, attack: Attack) -> pd.
         seed=torch.full_like(iterations, seed),
         largest=perturbation.abs().amax((1, 2, 3)),
         **{name: perceptibilities(perturbation, images.pixels, p) for name, p in NORMS.items()},
-        **measured(before, perturbation),
+        **measured(classifier, before, perturbation),
     )
-    table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+    table = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
     table.insert(0, "image", images.names)
     # All rows of a table are held in memory; labels and iterations need no eight bytes.
     return table.astype({name: "int16" for name, kind in table.dtypes.items() if kind == "int64" and name != "seed"})
 
 
-def measured(before: Before, perturbation: Tensor) -> dict[str, Tensor]:
+def measured(classifier: CoarseToFine, before: Before, perturbation: Tensor) -> dict[str, Tensor]:
     """The runner-up label of eq. (6) or (8) and the measures of `localisation`, (N,) each."""
-    columns = {"runner_up": torch.full((len(perturbation),), -1)}
-    for lrp, rows, clean in before.explained:
+    columns = {"runner_up": torch.full_like(before.coarse, -1)}
+    for label, rows, clean in before.explained:
+        lrp = choose_lrp(level_of(classifier, before.level, label)[0], *READING)
         columns["runner_up"][rows] = clean.adv
         found = localisation(lrp, before.images[rows.tolist()], perturbation[rows], clean)
         for name, values in found.items():

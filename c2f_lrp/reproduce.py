@@ -24,11 +24,13 @@ def run_notebooks(
     root: Path | None = None,
     out: Path | None = None,
     resume: bool = False,
+    scheduler: str | None = None,
 ) -> int:
     """Run notebooks with parameters and report what was written; 1 if one failed, which is named with its cell.
 
-    Executed notebooks are kept in runs/<profile>/notebooks. Raises ValueError for an unknown profile, notebook or
-    parameter, and for a profile whose folder of photographs is not given.
+    scheduler: the address of a Dask scheduler, for the notebooks that attack many images. Executed notebooks are kept
+    in runs/<profile>/notebooks. Raises ValueError for an unknown profile, notebook or parameter, and for a profile
+    whose folder of photographs is not given.
     """
     settings = get_profile(profile)
     if settings.needs_root and root is None:
@@ -36,7 +38,7 @@ def run_notebooks(
     chosen = choose(only)
     given = dict(parameters or {})
     known = {path: set(papermill.inspect_notebook(path)) for path in chosen}
-    allowed = sorted(set().union(*known.values()) - {"profile", "root", "out", "resume"})
+    allowed = sorted(set().union(*known.values()) - {"profile", "root", "out", "resume", "scheduler"})
     unknown = [name for name in given if name not in allowed]
     if unknown:
         raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {', '.join(allowed)}")
@@ -46,6 +48,7 @@ def run_notebooks(
         root=str(Path(root).resolve()) if root else None,
         out=str(folder.parent),
         resume=resume,
+        scheduler=scheduler,
     )
     executed = runs_folder(profile) / "notebooks"
     executed.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ import math
 import platform
 import time
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,6 +60,39 @@ CHECKPOINT_COLUMNS = (
 ).split(",")
 
 
+@dataclass(frozen=True)
+class Job:
+    """What one network learns and where it is kept meanwhile.
+
+    settings  arguments of `vgg16`
+    data      uint8 pixels (N, 3, H, W), or photographs; labels: (N,)
+    state     the file that holds its state after every epoch; run: what must be the same for it to be gone on from
+    start     the file of the network that it starts from: another's state, or pretrained weights when it is fine-tuned
+    """
+
+    settings: dict
+    data: Tensor | Photographs
+    labels: Tensor
+    state: Path
+    run: dict
+    start: Path | None
+    fine_tuned: bool = False
+
+    def train(self, device: str, until: int | None = None) -> Classifier:
+        """Go on from the state; `until`: stop when so many epochs are done."""
+        common = dict(state=self.state, run=self.run, device=device, until=until)
+        if self.fine_tuned:
+            return fine_tune(self.start, self.settings, self.data, self.labels, **common)
+        return fit(self.settings, self.data, self.labels, features=self.start, **common)
+
+    def epochs_done(self) -> int:
+        """By an earlier run with the same settings."""
+        if not self.state.is_file():
+            return 0
+        state = read_state(self.state)
+        return state["epoch"] if state["run"] == self.run else 0
+
+
 def train(
     profile: Profile,
     training: Images | Photographs,
@@ -69,6 +103,7 @@ def train(
     command: str = "",
     device: str = "cpu",
     pretrained: Path | None = None,
+    scheduler: str | None = None,
 ) -> list[dict]:
     """Train the nine networks of a profile; write their weights and a row each in checkpoints.csv; return the rows.
 
@@ -77,46 +112,70 @@ def train(
     kept when their settings are the same, the unfinished one continues after its last whole epoch.
 
     Profiles whose networks are fine-tuned take `Photographs`, and start from the weight file `pretrained`.
+    scheduler: the address of a Dask scheduler, on whose workers the networks are then trained, side by side where none
+    waits for another; on their GPU where they have one.
     """
     hierarchy = profile.hierarchy(out)
     folder = writable_folder(out or profile.weights)
     table = checkpoints_table(profile, out)
     size = dict(width=profile.width, hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
     common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
+    fine_tuned = profile.networks == "fine-tuned"
     features, features_of = None, None  # the state of the network whose features the next one starts from, and its hash
+
+    def side_by_side(jobs: list[Job]) -> None:
+        """What is not finished, on the workers. Here nothing is left to do then but to read the states."""
+        if scheduler is not None and jobs:
+            from c2f_lrp.cluster import train_there  # Dask is an extra
+
+            train_there(scheduler, jobs)
+
     if profile.feature_epochs:
         features = folder / "features.training"
         settings = size | dict(n_classes=sum(hierarchy.n_fine))
         run = settings | common | dict(epochs=profile.feature_epochs, images=len(training), cutmix=True)
         starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
         labels = starts[training.coarse] + training.fine
-        fit(settings, training.pixels, labels, state=features, run=run, features=None, device=device)
+        job = Job(settings, training.pixels, labels, features, run, start=None)
+        side_by_side([job])
+        job.train(device)
         features_of = hashlib.sha256(features.read_bytes()).hexdigest()
-    if profile.networks == "fine-tuned":
+    if fine_tuned:
         common["pretrained"] = sha256_of(pretrained)
     if profile.manifest is None:
         common["hierarchy"] = sha256_of(profile.manifest_path(out))
-    rows = []
-    tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
-    for fine in tqdm(tasks, desc=f"networks of {profile.name}"):
+
+    def job_of(fine: int | None) -> Job:
         path = network_file(folder, hierarchy, fine)
         epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
         settings = size | dict(n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine])
         data, labels = labelled(training, fine)
-        held_out, held_out_labels = labelled(validation, fine)
-        for split, count in (("training", len(data)), ("validation", len(held_out))):
+        for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):
             if not count:
                 raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
-        state = path.with_suffix(".training")
         run = settings | common | dict(epochs=epochs, images=len(data), cutmix=False, fine=fine)
         run["features_of"] = features_of
-        network = finished(path, state, run)
-        if network is None and profile.networks == "fine-tuned":
-            network = fine_tune(pretrained, settings, data, labels, state=state, run=run, device=device)
-        elif network is None:
-            network = fit(settings, data, labels, state=state, run=run, features=features, device=device)
+        start = pretrained if fine_tuned else features
+        return Job(settings, data, labels, path.with_suffix(".training"), run, start, fine_tuned)
+
+    rows = []
+    tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
+    # Those that start from the coarse network have to wait for it.
+    groups = [tasks] if features or fine_tuned else [tasks[:1], tasks[1:]]
+    progress = tqdm([(fine, group) for group in groups for fine in group], desc=f"networks of {profile.name}")
+    for fine, group in progress:
+        path = network_file(folder, hierarchy, fine)
+        if fine == group[0]:
+            jobs = [job_of(each) for each in group] if scheduler is not None else []
+            side_by_side([each for each in jobs if finished(each.state.with_suffix(path.suffix), each) is None])
+        job = job_of(fine)
+        settings, run, state = job.settings, job.run, job.state
+        held_out, held_out_labels = labelled(validation, fine)
+        network = finished(path, job)
+        if network is None:
+            network = job.train(device)
         sha256 = save_network(network, path)
-        if profile.networks == "fine-tuned":  # nothing starts from it any more, and nine of them are 10 GB
+        if fine_tuned:  # nothing starts from it any more, and nine of them are 10 GB
             write_state(state, read_state(state), {})
         if features is None and profile.networks == "trained":
             features, features_of = state, sha256  # those of the coarse network, which comes first
@@ -136,7 +195,7 @@ def train(
                 classes=settings["n_classes"],
                 accuracy=f"{score:.4f}",
                 validation_images=len(held_out),
-                training_images=len(data),
+                training_images=len(job.labels),
                 epochs=last_epoch(run),
                 seed=seed,
                 seconds=round(read_state(state)["seconds"]),
@@ -156,12 +215,12 @@ def labelled(images: Images | Photographs, fine: int | None) -> tuple[Tensor | P
     return (chosen if isinstance(chosen, Photographs) else chosen.pixels), labels
 
 
-def finished(path: Path, state: Path, run: dict) -> Classifier | None:
+def finished(path: Path, job: Job) -> Classifier | None:
     """The network of an earlier run with the same settings, if it was trained to its end."""
-    if not (path.is_file() and state.is_file()):
+    if not (path.is_file() and job.state.is_file()):
         return None
-    done = read_state(state)
-    return load_network(path) if done["run"] == run and done["epoch"] == last_epoch(run) else None
+    done = read_state(job.state)
+    return load_network(path) if done["run"] == job.run and done["epoch"] == last_epoch(job.run) else None
 
 
 def last_epoch(run: dict) -> int:
@@ -169,11 +228,20 @@ def last_epoch(run: dict) -> int:
 
 
 def fit(
-    settings: dict, pixels: Tensor, labels: Tensor, *, state: Path, run: dict, features: Path | None, device: str
+    settings: dict,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    state: Path,
+    run: dict,
+    features: Path | None,
+    device: str,
+    until: int | None = None,
 ) -> Classifier:
     """Train one VGG-16 on uint8 pixels (N, 3, H, W); its state after every epoch lies in the file `state`.
 
-    `features` is the state of a trained network whose layers, but for the last one, this one starts from.
+    `features` is the state of a trained network whose layers, but for the last one, this one starts from. `until`: stop
+    when so many epochs are done.
     """
     epochs, seed = run["epochs"], run["seed"]
     torch.manual_seed(seed)
@@ -198,7 +266,7 @@ def fit(
     cutmix = CutMix(num_classes=settings["n_classes"])
     started = time.monotonic() - seconds
     progress = tqdm(total=last_epoch(run), initial=first, desc=state.stem, unit="epoch", leave=False)
-    for epoch in range(first, last_epoch(run)):
+    for epoch in range(first, min(until or last_epoch(run), last_epoch(run))):
         finishing = epoch >= epochs
         if finishing:
             left = (last_epoch(run) - epoch) / run["finish_epochs"]
@@ -236,11 +304,13 @@ def fine_tune(
     state: Path,
     run: dict,
     device: str,
+    until: int | None = None,
 ) -> Classifier:
     """One VGG-16 from the weights in `pretrained`, but for the last layer, on photographs streamed from disk.
 
     Its state lies in the file `state` after every epoch and every SAVE_EVERY steps, and a run goes on from there as if
-    it had not been interrupted. Half-width arithmetic is bfloat16, which needs no scaling of the loss.
+    it had not been interrupted; `until` ends it when so many epochs are done.
+    Half-width arithmetic is bfloat16, which needs no scaling of the loss.
     Raises ValueError where the pretrained network has another layout or the loss is no longer finite.
     """
     epochs, seed = run["epochs"], run["seed"]
@@ -265,7 +335,7 @@ def fine_tune(
     done = restore(state, run, network, optimizer) or dict(epoch=0, step=0, seconds=0.0)
     started = time.monotonic() - done["seconds"]
     bar = tqdm(total=epochs * steps, initial=done["epoch"] * steps + done["step"], desc=state.stem, leave=False)
-    for epoch in range(done["epoch"], epochs):
+    for epoch in range(done["epoch"], min(until or epochs, epochs)):
         first = done["step"] if epoch == done["epoch"] else 0
         order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
         loader = DataLoader(

@@ -71,7 +71,7 @@ def test_notebooks_hold_prose_calls_and_pictures(notebook):
 
 @pytest.mark.after_notebooks
 @pytest.mark.parametrize("name", ["table_1", "table_2"])
-def test_tables_made_by_the_notebooks_match_the_committed_ones(figures_of_this_run, name):
+def test_made_by_the_notebook_are_the_committed_tables(figures_of_this_run, name):
     """nbval has just run the notebooks here; their tables are held against the ones in figures/.
 
     Arithmetic differs in the last bits between processors, and an image that stands at a decision boundary may need

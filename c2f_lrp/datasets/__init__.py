@@ -44,6 +44,10 @@ class Images:
             tuple(self.names[row] for row in rows.tolist()),
         )
 
+    def to(self, device) -> "Images":
+        """The same on another device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)})
+
     def with_pixels(self, pixels: Tensor) -> "Images":
         """The same labels and masks with other pixels."""
         return replace(self, pixels=pixels)

@@ -1,0 +1,269 @@
+"""Shards of an evaluation and trainings of networks on a Dask cluster (dask.distributed).
+
+What is needed is sent to the workers and what comes out is sent back: this process alone writes, so no file system
+need be shared. Only photographs that training streams are read where the workers are.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from c2f_lrp import evaluation, shards, training
+from c2f_lrp.attacks import Attack
+from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.files import whole
+
+CONNECT_SECONDS = 10
+
+
+# --------------------------------------------------------------------------------------------------------- connections
+@contextlib.contextmanager
+def connected(address: str) -> Iterator:
+    """A client of the scheduler at this address, such as tcp://10.0.0.1:8786.
+
+    Raises OSError where none answers, ValueError where it, or one of its workers, has other software than this process.
+    """
+    distributed = dask_distributed()
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise OSError(
+            f"no Dask scheduler answers at {address}; start one with `dask scheduler` and give the address that it "
+            "prints, such as tcp://10.0.0.1:8786, or leave out --scheduler"
+        ) from error
+    with client:
+        found = {f"the scheduler {address}": client.run_on_scheduler(software_there())}
+        found |= {f"worker {name}": told for name, told in client.run(software_there()).items()}
+        for name, told in found.items():
+            check_software(name, told)
+        yield client
+
+
+@contextlib.contextmanager
+def remote(address: str) -> Iterator[str]:
+    """The address, once it is known to answer and to fit."""
+    with connected(address):
+        pass
+    yield address
+
+
+@contextlib.contextmanager
+def local(workers: int) -> Iterator[str]:
+    """A cluster of so many processes on this machine, one thread each; its scheduler's address."""
+    if workers < 1:
+        raise ValueError(f"--workers is {workers}; give at least 1")
+    distributed = dask_distributed()
+    # No limit of memory: a process without a cluster has none either.
+    settings = dict(threads_per_worker=1, memory_limit=None, dashboard_address=None, silence_logs=logging.ERROR)
+    with distributed.LocalCluster(workers, **settings) as cluster:
+        yield cluster.scheduler_address
+
+
+def dask_distributed():
+    try:
+        import distributed
+    except ImportError as error:
+        raise ValueError('clusters need Dask, which is missing; run: python -m pip install "c2f_lrp[dask]"') from error
+    return distributed
+
+
+def software_there():
+    """A function that travels by its code, so that it can also say that a machine has no c2f_lrp."""
+
+    def software() -> dict[str, str]:
+        try:
+            from c2f_lrp.shards import software
+        except ImportError:
+            return {"c2f_lrp": "none, or an old one"}
+        return software()
+
+    return software
+
+
+def check_software(name: str, told: dict[str, str]) -> None:
+    here = shards.software()
+    other = [f"{key} {told.get(key)} (here {here[key]})" for key in here if told.get(key) != here[key]]
+    if other:
+        raise ValueError(
+            f"{name} has {', '.join(other)}; its rows would not be this package's: install the same on all machines"
+        )
+
+
+def send(client, value):
+    """A future of this value. Unlike scattered data it is not lost with the workers that hold it: the scheduler keeps
+    it, and hands it out again.
+    """
+    with quiet():
+        return client.submit(received, Sent(value), pure=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Dask advises against large arguments, for which it has scattering: see `send`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        yield
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sent:
+    """What is pickled as it is. Dask takes a torch module that it meets apart, and puts it together without what its
+    hooks need.
+    """
+
+    value: object
+
+
+def received(sent: Sent) -> Sent:
+    return sent
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.lru_cache(maxsize=1)
+def on_best_device(classifier: Sent) -> CoarseToFine:
+    """A worker with a GPU keeps a copy there; what is sent on to other workers stays on the CPU."""
+    return classifier.value if best_device() == "cpu" else copy.deepcopy(classifier.value).to(best_device())
+
+
+@contextlib.contextmanager
+def explained(address: str) -> Iterator[None]:
+    """Dask's ways of saying that the cluster is gone, as one line."""
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise OSError(
+            f"{error.args[0]} was given up: each of the workers that tried it died, the last at "
+            f"{error.last_worker.address}, perhaps for want of memory. What was finished is kept: run again with "
+            "--resume"
+        ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise OSError(
+            f"the scheduler {address} went away; what was finished is kept: run again with --resume"
+        ) from error
+
+
+# -------------------------------------------------------------------------------------------------------------- shards
+def attack_there(
+    address: str, classifier: CoarseToFine, missing: Iterator[evaluation.Shard], measures: bool
+) -> Iterator[tuple[evaluation.Shard, pd.DataFrame]]:
+    """Each shard with its rows, in the order in which workers finish.
+
+    About twice as many are under way as there are threads, so that the images of a few slices are held, not all.
+    """
+    with connected(address) as client, explained(address):
+        from distributed import as_completed
+
+        network = send(client, classifier)
+        images, before = None, None
+        under_way, finished = {}, as_completed(loop=client.loop)
+        while True:
+            threads = sum(client.nthreads().values())  # clusters grow and shrink
+            for shard in islice(missing, max(4, 2 * threads) - len(under_way)):
+                if shard.images is not images:
+                    images = shard.images
+                    few = send(client, images)
+                    before = client.submit(look, network, few, shard.attack.level, measures, pure=False)
+                future = client.submit(rows_there, network, before, shard.attack, shards.software(), pure=False)
+                under_way[future] = shard
+                finished.add(future)
+            if not under_way:
+                return
+            future = next(finished)
+            yield under_way.pop(future), future.result()
+
+
+def look(classifier: Sent, images: Sent, level: str, measures: bool) -> evaluation.Before:
+    """On a worker."""
+    return evaluation.look(on_best_device(classifier), images.value, level, measures)
+
+
+def rows_there(
+    classifier: Sent, before: evaluation.Before, attack: Attack, software: dict[str, str]
+) -> pd.DataFrame:
+    """On a worker."""
+    check_here(software)
+    return evaluation.attack_rows(on_best_device(classifier), before, attack)
+
+
+def check_here(software: dict[str, str]) -> None:
+    """On a worker: it may have joined after the client looked at all of them."""
+    other = [f"{key} {value}" for key, value in shards.software().items() if software[key] != value]
+    if other:
+        raise ValueError(f"a worker that joined later has {', '.join(other)}; install the same on all machines")
+
+
+# ----------------------------------------------------------------------------------------------------------- trainings
+def train_there(address: str, jobs: list[training.Job]) -> None:
+    """Train networks side by side, an epoch a task, and write each one's state as it comes back.
+
+    Where a worker dies, that epoch is trained again elsewhere; where this process dies, the next goes on from the
+    states.
+    """
+    with connected(address) as client, explained(address):
+        from distributed import as_completed
+
+        starts = {path: send(client, path.read_bytes()) for path in {job.start for job in jobs} - {None}}
+        data = {job.state: send(client, (job.data, job.labels)) for job in jobs}
+        under_way, finished = {}, as_completed(loop=client.loop)
+        total = sum(training.last_epoch(job.run) for job in jobs)
+        progress = tqdm(total=total, desc="epochs of all", unit="epoch", leave=False)
+
+        def go_on(job: training.Job) -> None:
+            epoch = job.epochs_done()
+            if epoch == training.last_epoch(job.run):
+                return
+            # No more than one worker is to hold what it needs: states are large, and the next one follows.
+            light = dataclasses.replace(job, data=None, labels=None, state=Path(job.state.name), start=None)
+            state = job.state.read_bytes() if epoch else None
+            with quiet():
+                future = client.submit(
+                    epoch_there, light, data[job.state], starts.get(job.start), state, epoch + 1, shards.software(),
+                    pure=False,
+                )  # fmt: skip
+            under_way[future] = job
+            finished.add(future)
+
+        for job in jobs:
+            progress.update(job.epochs_done())
+            go_on(job)
+        while under_way:
+            future = next(finished)
+            job = under_way.pop(future)
+            with whole(job.state) as part:
+                part.write_bytes(future.result())
+            progress.update()
+            go_on(job)
+        progress.close()
+
+
+def epoch_there(
+    job: training.Job, data: Sent, start: Sent | None, state: bytes | None, until: int, software: dict[str, str]
+) -> bytes:
+    """On a worker: the state after one more epoch."""
+    check_here(software)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"state": Path(folder) / job.state}
+        if start is not None:
+            files["start"] = Path(folder) / "start"
+            files["start"].write_bytes(start.value)
+        if state is not None:
+            files["state"].write_bytes(state)
+        dataclasses.replace(job, data=data.value[0], labels=data.value[1], **files).train(best_device(), until)
+        return files["state"].read_bytes()
