@@ -151,9 +151,10 @@ def modules() -> list[str]:
 def api(page: Path) -> str:
     text = ""
     for name in modules():
-        source = Path(c2f_lrp.__file__).parent.joinpath(*name.split(".")[1:])
-        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
-        text += f"\n## {name}\n\n[{relpath(source, REPOSITORY)}]({relpath(source, page.parent)})\n\n"
+        text += f"\n## {name}\n\n"
+        source = REPOSITORY.joinpath(*name.split(".")).with_suffix(".py")
+        if source.is_file():
+            text += f"[`{relpath(source, REPOSITORY)}`]({relpath(source, page.parent)})\n\n"
         text += f"```{{eval-rst}}\n.. automodule:: {name}\n```\n"
     return text
 
@@ -198,9 +199,9 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
         if line and not indented:
             if inside:
                 plain.append("")
-            parts = re.split(r"`([^`]+)`", line)
+            parts = re.split(r"(`[^`]+`|\*\w[^*]*\w\*)", line)  # `code` and *titles* are kept
             parts[::2] = [re.sub(r"([\\*_|`])", r"\\\1", part) for part in parts[::2]]
-            parts[1::2] = [f"``{part}``" for part in parts[1::2]]
+            parts[1::2] = [part.replace("`", "``") for part in parts[1::2]]
             line = "".join(parts)
         inside = indented or (inside and not line)
         plain.append(line)
