@@ -1,11 +1,13 @@
-"""The command c2f-lrp: reproduce, verify, train, attack, data, book."""
+"""The command c2f-lrp: demo, reproduce, verify, train, attack, data, book."""
 
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -50,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
         where = sub.add_mutually_exclusive_group()
         where.add_argument("--workers", type=int, help=f"{work} in so many processes on this machine (needs Dask)")
         where.add_argument("--scheduler", metavar="ADDRESS", help=f"{work} on the workers of this Dask scheduler")
+
+    sub = commands.add_parser("demo", help="Open the demo in JupyterLab.")
+    sub.set_defaults(run=demo)
+    sub.add_argument("--page", action="store_true", help="as a page without code, by Voilà: pip install voila")
+    sub.add_argument("options", nargs="*", help="after --, for Jupyter, such as: -- --no-browser --port 8899")
 
     sub = command("reproduce", reproduce, "Regenerate every figure and table by running the notebooks.")
     sub.add_argument("--only", action="append", metavar="NOTEBOOK", help="only this one, such as table_1; repeatable")
@@ -109,6 +116,22 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("-n", type=int, default=6400, help="how many (default 6400)")
     return top
+
+
+def demo(options: argparse.Namespace) -> int:
+    from c2f_lrp.provenance import REPOSITORY
+    from c2f_lrp.reproduce import NOTEBOOKS
+
+    if options.page and not find_spec("voila"):
+        raise ValueError("--page needs Voilà; install it with: python -m pip install voila")
+    notebook = NOTEBOOKS / "00_demo.ipynb"
+    if NOTEBOOKS.parent != REPOSITORY:  # installed: a copy of your own; one that is here stays as you left it
+        mine = Path.cwd() / notebook.name
+        if not mine.exists():
+            shutil.copyfile(notebook, mine)
+        notebook = mine
+    server = ["voila"] if options.page else ["jupyterlab", "--LabApp.default_url=/doc"]
+    return subprocess.call([sys.executable, "-m", *server, str(notebook), *options.options])
 
 
 def reproduce(options: argparse.Namespace) -> int:

@@ -380,12 +380,20 @@ def panels(
     perturbations = {"before": torch.zeros_like(batch)}
     for name, attack in tqdm(attacks.items(), desc="attacks", leave=False):
         perturbations[name] = attack(classifier, batch, *labels).perturbation
-    columns = []
-    for title, perturbation in perturbations.items():
-        attacked = batch + perturbation
-        heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, [org, adv])]
-        norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
-        scores = network(attacked).softmax(1)[0, [org.item(), adv.item()]].tolist()
-        after = [label.item() for label in classifier.predict(attacked)]
-        columns.append(Panel(title, attacked[0], perturbation[0], *heatmaps, *norms, *scores, *after))
+    columns = [
+        panel(classifier, lrp, pixels, perturbation[0], org.item(), adv.item(), title)
+        for title, perturbation in perturbations.items()
+    ]
     return columns, org.item(), adv.item()
+
+
+def panel(
+    classifier: CoarseToFine, lrp: LRP, pixels: Tensor, perturbation: Tensor, org: int, adv: int, title: str = ""
+) -> Panel:
+    """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
+    attacked = (pixels + perturbation)[None]
+    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, [torch.tensor([org]), torch.tensor([adv])])]
+    norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
+    scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
+    after = [label.item() for label in classifier.predict(attacked)]
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)

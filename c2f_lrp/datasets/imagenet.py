@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -192,14 +193,19 @@ def open_photo(path: Path) -> Image.Image:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no photograph {path}")
+    return decode(path, str(path))
+
+
+def decode(file: Path | BinaryIO, name: str) -> Image.Image:
+    """The same of a file or of what was read from one; `name` is what an error calls it."""
     try:
-        image = Image.open(path)
+        image = Image.open(file)
         image.load()
         image = ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
+        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
     if image.mode == "F":
-        raise ValueError(f"{path} has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel")
+        raise ValueError(f"{name} has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # Pillow's own conversion would cut off at 255
         image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
