@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     weights = "folder of weights written by train --out"
+    csv = "for the profile folder: a csv with columns folder,coarse[,name]"
 
     def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--out", type=Path, help="write weights and checkpoints.csv here instead of the usual place")
-    sub.add_argument("--hierarchy", type=Path, help="for the profile folder: a csv with columns folder,coarse[,name]")
+    sub.add_argument("--hierarchy", type=Path, help=csv)
     sub.add_argument("--pretrained", type=Path, help="for the profile imagenet: where data weights --out wrote")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -103,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--profile", default="tiny-imagenet", help=f"one of {', '.join(PROFILES)} (default tiny-imagenet)")
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--weights", type=Path, help=weights)
+
+    sub.add_argument("--hierarchy", type=Path, help=csv)
 
     sub = data_command("extract", extract, "Unpack the paper's 393 classes from ILSVRC2012_img_train.tar.")
     sub.add_argument("archive", type=Path)
@@ -195,7 +198,6 @@ def train(options: argparse.Namespace) -> int:
     from c2f_lrp import get_profile, read_images
     from c2f_lrp.datasets.imagenet import find
     from c2f_lrp.files import whole, writable_folder
-    from c2f_lrp.hierarchy import Hierarchy
     from c2f_lrp.pretrained import FLAT
     from c2f_lrp.training import train as train_networks
 
@@ -204,11 +206,7 @@ def train(options: argparse.Namespace) -> int:
     profile = get_profile(options.profile)
     if profile.networks == "flat":
         raise ValueError(f"{profile.name} has no networks to train; its weights come with: c2f-lrp data weights")
-    if options.hierarchy and profile.manifest:
-        raise ValueError(f"--hierarchy goes with the profile folder; {profile.name} has its own classes")
-    hierarchy = (
-        Hierarchy.from_folders_csv(options.hierarchy) if options.hierarchy else profile.hierarchy(options.out)
-    )
+    hierarchy = hierarchy_of(profile, options.hierarchy, options.out)
     start, processes = None, os.cpu_count() or 1
     if profile.networks == "fine-tuned":
         start = (options.pretrained or get_profile("imagenet-flat").weights) / FLAT
@@ -231,6 +229,15 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def hierarchy_of(profile, csv: Path | None, weights: Path | None):
+    """The classes: of the csv that was given, or the profile's, of which a copy may lie beside weights."""
+    from c2f_lrp.hierarchy import Hierarchy
+
+    if csv and profile.manifest:
+        raise ValueError(f"--hierarchy goes with the profile folder; {profile.name} has its own classes")
+    return Hierarchy.from_folders_csv(csv) if csv else profile.hierarchy(weights)
+
+
 def attack(options: argparse.Namespace) -> int:
     from c2f_lrp import get_profile, load_classifier
     from c2f_lrp.photos import attack_photo
@@ -248,7 +255,7 @@ def check(options: argparse.Namespace) -> int:
     from c2f_lrp.datasets.splits import SPLITS
 
     profile = get_profile(options.profile)
-    hierarchy, problems = profile.hierarchy(), []
+    hierarchy, problems = hierarchy_of(profile, options.hierarchy, options.weights), []
     held = profile.name in ("scenes", "tiny-imagenet")  # others may be too many to hold, and are opened one by one
     for split in SPLITS if held else SPLITS[:2]:
         if held:

@@ -27,8 +27,11 @@ def output_folder(profile: str, out: str | Path | None = None) -> Path:
 
     The environment variable C2F_LRP_FIGURES sets another default; the tests use it to leave figures/ alone.
     """
-    name = get_profile(profile).name
-    return writable_folder(Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out()) / name)
+    return writable_folder(figures_folder(out) / get_profile(profile).name)
+
+
+def figures_folder(out: str | Path | None = None) -> Path:
+    return Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out())
 
 
 def default_out() -> Path:
@@ -72,6 +75,17 @@ def save_table(
     return folder / f"{name}.csv"
 
 
+def save_page(
+    text: str, name: str, profile: str, parameters: dict, sources: dict[str, Path], out: str | Path | None = None
+) -> Path:
+    """Write NAME.md and NAME.json, both or none; returns the md's path. `sources`: the tables it was made from."""
+    folder = output_folder(profile, out)
+    with whole(folder / f"{name}.md", folder / f"{name}.json") as (md, sidecar):
+        md.write_text(text, encoding="utf-8")
+        write_sidecar(sidecar, {f"{name}.md": md}, profile, parameters, sources)
+    return folder / f"{name}.md"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table: truth as yes and no, bars inside cells escaped."""
 
@@ -85,12 +99,15 @@ def markdown(table: pd.DataFrame) -> str:
     return words.to_markdown(index=False, floatfmt=".4g") + "\n"
 
 
-def write_sidecar(path: Path, files: dict[str, Path], profile: str, parameters: dict) -> None:
-    """What made `files`, {name to be: where it lies now}."""
+def write_sidecar(
+    path: Path, files: dict[str, Path], profile: str, parameters: dict, sources: dict[str, Path] | None = None
+) -> None:
+    """What made `files`, {name to be: where it lies now}, and from which `sources`, {profile/name: where}."""
     settings = get_profile(profile)
     rows = read_checkpoints(checkpoints_table(settings), profile)
     content = dict(
         files={name: sha256(file) for name, file in files.items()},
+        **({"sources": {name: sha256(file) for name, file in sources.items()}} if sources else {}),
         profile=profile,
         parameters=parameters,
         # Attacks draw nothing at random: training and the scenes do.
@@ -111,8 +128,8 @@ def verify(folder: Path) -> list[str]:
     """What is wrong with the figures and tables in a folder, one line each; empty where all is well.
 
     altered: a file is not the one its sidecar describes, or is missing. stale: it was made from other weights, another
-    manifest or another version of this package than those here now. Raises ValueError where there is no sidecar at all,
-    or one that cannot be read.
+    manifest, other tables or by another version of this package than those here now. Raises ValueError where there is
+    no sidecar at all, or one that cannot be read.
     """
     folder = Path(folder)
     sidecars = sorted(folder.glob("*.json"))
@@ -140,6 +157,9 @@ def verify(folder: Path) -> list[str]:
         here = settings.manifest_path()
         if manifest and manifest != {here.name: sha256(here)}:
             found.append(f"{path.stem}: stale, made with another {here.name}")
+        for name, known in told.get("sources", {}).items():
+            if (source := folder.parent / name).is_file() and sha256(source) != known:
+                found.append(f"{path.stem}: stale, made from another {name}")
         if made_by != version("c2f_lrp"):
             found.append(f"{path.stem}: stale, made by version {made_by}, this is {version('c2f_lrp')}")
     strangers = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in described)

@@ -87,7 +87,7 @@ def test_classes_without_a_folder_are_named_and_nothing_is_written(exported, tmp
     arguments = ["--profile", "folder", "--root", str(exported), "--hierarchy", str(path)]
     assert cli.main(["train", *arguments, "--out", str(tmp_path / "mine")]) == 1
     assert "1 of the class folders are not in" in (error := capsys.readouterr().err) and "cats/tabby" in error
-    assert not (tmp_path / "mine").exists()
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_from_a_folder_to_a_table(exported, tmp_path, monkeypatch, capsys):
@@ -97,6 +97,8 @@ def test_from_a_folder_to_a_table(exported, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("C2F_LRP_WEIGHTS", str(tmp_path / "none"))
     weights, figures, photo = tmp_path / "mine", tmp_path / "figures", next((exported / "dog" / "husky").iterdir())
     folder = ["--profile", "folder", "--root", str(exported)]
+    assert cli.main(["data", "check", *folder, "--hierarchy", str(exported / "hierarchy.csv")]) == 0
+    assert "validation" in capsys.readouterr().out
     assert cli.main(["train", *folder, "--hierarchy", str(exported / "hierarchy.csv"), "--out", str(weights)]) == 0
     assert (weights / "hierarchy.csv").read_bytes() == (exported / "hierarchy.csv").read_bytes()
     classifier = c2f_lrp.load_classifier("folder", weights)
