@@ -116,6 +116,17 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return torch.cosine_similarity(a.flatten(1), b.flatten(1))
 
 
+def contrast(a: Tensor, b: Tensor) -> Tensor:
+    """What speaks for the first label of two heatmaps and not as much for the second: (N, 1, H, W).
+
+    The difference of both, each scaled to sum |R_i| = 1. Contrastive LRP (Gu, Yang and Tresp, ACCV 2018): under the z+
+    rule heatmaps of two labels are nearly the same (Sixt et al., "When explanations lie", ICML 2020), and only their
+    difference tells the labels apart. A heatmap of zeros counts as zeros.
+    """
+    a, b = (x / x.abs().sum((1, 2), keepdim=True).clamp(min=1e-12) for x in (per_pixel(a), per_pixel(b)))
+    return (a - b)[:, None]
+
+
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's correlation of two heatmaps over pixels, ties in the order of the pixels; Adebayo et al. 2018."""
     ranks = [per_pixel(x).flatten(1).argsort(dim=1, stable=True).argsort(dim=1).double() for x in (a, b)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from c2f_lrp.lrp import LRP
-from c2f_lrp.metrics import most_relevant, per_pixel
+from c2f_lrp.metrics import contrast, most_relevant, per_pixel
 
 
 def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,14 +54,10 @@ def signed_norm(relevance: Tensor, p: float) -> Tensor:
 def evidence_regions(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, share: float = 0.1) -> Tensor:
     """bool (N, 2, H, W): where the given images speak more for org than for adv, and the reverse, a tenth of each.
 
-    The most positive pixels of the difference of both heatmaps, each scaled to the sum 1: under the z+ rule heatmaps of
-    two labels are nearly the same (Sixt et al., "When explanations lie", ICML 2020), and only their difference tells
-    the labels apart (contrastive LRP: Gu et al., ACCV 2018). Taken from the clean images and kept.
+    The most positive pixels of `metrics.contrast`. Taken from the clean images and kept.
     """
     with torch.no_grad():
-        shares = [per_pixel(heatmap) for heatmap in lrp.relevances(pixels, [org, adv])]
-        for_org, for_adv = (heatmap / heatmap.abs().sum((1, 2), keepdim=True).clamp(min=1e-12) for heatmap in shares)
-        difference = (for_org - for_adv)[:, None]
+        difference = contrast(*lrp.relevances(pixels, [org, adv]))
         return torch.stack([most_relevant(difference, share), most_relevant(-difference, share)], 1)
 
 

@@ -359,11 +359,16 @@ def entropy(eta: np.ndarray) -> float:
     return -sum(q * np.log(q) for q in shares if q > 0) / np.log(len(shares))
 
 
+def contrast(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(3, H, W) twice -> (H, W): the difference, each divided by the sum of its absolute values per pixel."""
+    one, other = (r.sum(0) / abs(r.sum(0)).sum() for r in (a, b))
+    return one - other
+
+
 def evidence_regions(r_org: np.ndarray, r_adv: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels where the one heatmap exceeds the other most, each divided by the sum of its absolute values."""
-    one, other = (r.sum(0) / abs(r.sum(0)).sum() for r in (r_org, r_adv))
+    """The pixels where the one heatmap exceeds the other most."""
     masks = []
-    for difference in (one - other, other - one):
+    for difference in (contrast(r_org, r_adv), contrast(r_adv, r_org)):
         flat = difference.ravel()
         best = sorted(range(len(flat)), key=lambda i: -flat[i])[: round(share * len(flat))]
         masks.append(np.isin(np.arange(len(flat)), best).reshape(difference.shape))

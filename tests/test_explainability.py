@@ -31,6 +31,14 @@ def test_measures_are_those_of_the_heatmaps(clf, images, monkeypatch):
     both = (images.pixels, images.pixels + eta)
     mass = [metrics.relevance_mass(lrp.relevance(x, org), given.object_masks) for x in both]
     np.testing.assert_allclose(rows["shift of r_org on object"], (mass[1] - mass[0]).detach(), atol=1e-12)
+    for label, pair, name, mask in (
+        ("r_org", [org, adv], "object", given.object_masks),
+        ("r_adv", [adv, org], "other object", given.secondary_masks),
+    ):
+        contrasts = [metrics.contrast(*lrp.relevances(x, pair)).detach() for x in both]
+        mass = [metrics.relevance_mass(contrast, mask) for contrast in contrasts]
+        np.testing.assert_allclose(rows[f"contrast of {label} on {name}, before"], mass[0], atol=1e-12)
+        np.testing.assert_allclose(rows[f"contrast shift of {label} on {name}"], mass[1] - mass[0], atol=1e-12)
     np.testing.assert_allclose(
         rows["perturbation on object"] + rows["perturbation on other object"], 1, rtol=1e-12
     )  # the masks share out the image
@@ -102,6 +110,10 @@ def test_the_rules_can_be_met_and_missed():
     assert explainability.judge_attention(rows_with(0.2, -0.2), still) == "not supported"
     as_noise_does = explainability.judge_attention(rows_with(-0.2, 0.2), rows_with(-0.3, 0.3))
     assert as_noise_does == "not supported"
+    other_measure = still.join(rows_with(-0.2, 0.2).add_prefix("contrast "))
+    calm = still.join(still.add_prefix("contrast "))
+    assert explainability.judge_attention(other_measure, calm) == "not supported"
+    assert explainability.judge_attention(other_measure, calm, "contrast shift") == "supported"
     assert explainability.judge_growth(rows_with(-0.1, 0.1), rows_with(-0.2, 0.2)) == "supported"
     assert explainability.judge_growth(rows_with(-0.2, 0.2), rows_with(-0.1, 0.1)) == "not supported"
 

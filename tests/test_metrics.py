@@ -169,7 +169,16 @@ def test_heatmaps_compared(shape, seed):
         assert metrics.cosine(a, b)[row].item() == pytest.approx(angle, abs=1e-12)
         spearman = stats.spearmanr(*(x[row].sum(0).numpy().ravel() for x in (a, b))).statistic
         assert metrics.rank_correlation(a, b)[row].item() == pytest.approx(spearman, abs=1e-6)  # kept in float32
+        expected = reference.contrast(a[row].numpy(), b[row].numpy())
+        np.testing.assert_allclose(metrics.contrast(a, b)[row, 0], expected, rtol=1e-9, atol=1e-12)
     assert metrics.rank_correlation(a, a.exp() + 0 * b).shape == (shape[0],)
+
+
+def test_contrast_is_blind_to_how_much_relevance_there_is():
+    a, b = normal((2, 3, 4, 5), 1), normal((2, 3, 4, 5), 2)
+    torch.testing.assert_close(metrics.contrast(a, b), metrics.contrast(7 * a, 0.1 * b))
+    assert not metrics.contrast(a, 3 * a).abs().max() > 1e-15
+    assert torch.equal(metrics.contrast(0 * a, 0 * b), torch.zeros(2, 1, 4, 5, dtype=torch.float64))
 
 
 def test_bootstrap_intervals_are_those_of_scipy():
