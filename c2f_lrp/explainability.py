@@ -26,27 +26,40 @@ BATCH = 32
 
 # --------------------------------------------------------------------------------------------- measures, image by image
 def measure(
-    network: nn.Module, images: Images, perturbation: Tensor, init: str = "one_hot", bias: str = "absorb"
+    classifier: CoarseToFine,
+    images: Images,
+    perturbation: Tensor,
+    level: str = "coarse",
+    init: str = "one_hot",
+    bias: str = "absorb",
 ) -> pd.DataFrame:
     """One row per image: where the relevance of its label and of the runner-up lies before and after, where the
     perturbation lies, and how alike the heatmaps are before and after.
 
-    network: the attacked network, a Classifier. Heatmaps are in one reading for all attacks, whatever an attack itself
-    descended. r_org, r_adv: the labels of the clean images, eq. (6); r_low, the label with the smallest score, takes no
-    part and serves as control. Columns with masks are left out where the images have none.
+    level: whose heatmaps and labels; at the "fine" one those of the fine network of each image's coarse class. Heatmaps
+    are in one reading for all attacks, whatever an attack itself descended. r_org, r_adv: the labels of the clean
+    images, eq. (6) or (8); r_low, the label with the smallest score, serves as control: it takes no part, unless there
+    are but two. Columns with masks are left out where the images have none. fooled: as in `AttackResult`.
     """
-    lrp = LRP(network, init, bias)
+    labels = [None] if level == "coarse" else images.coarse.unique().tolist()
     parts = []
-    for rows in torch.arange(len(images)).split(BATCH):
-        part, eta = images[rows.tolist()], perturbation[rows]
-        before = explain(lrp, part.pixels, control=True)
-        with torch.no_grad():
-            fooled = network(part.pixels + eta).argmax(1) != before.org
-        columns = {"fooled": fooled, "r_org": before.org, "r_adv": before.adv}
-        columns |= {f"rho_{name}": metrics.perceptibilities(eta, part.pixels, p) for name, p in NORMS.items()}
-        columns |= localisation(lrp, part, eta, before)
-        parts.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}))
-    return pd.concat(parts, ignore_index=True)
+    for label in labels:
+        network = classifier.coarse if label is None else classifier.fine[label]
+        chosen = torch.arange(len(images)) if label is None else (images.coarse == label).nonzero().flatten()
+        lrp = choose_lrp(network, init, bias)
+        for rows in chosen.split(BATCH):
+            part, eta = images[rows.tolist()], perturbation[rows]
+            before = explain(lrp, part.pixels, control=True)
+            with torch.no_grad():
+                fooled = network(part.pixels + eta).argmax(1) != before.org
+                if label is not None:
+                    fooled &= classifier.coarse(part.pixels + eta).argmax(1) == part.coarse
+            columns = {"fooled": fooled, "r_org": before.org, "r_adv": before.adv}
+            columns |= {f"rho_{name}": metrics.perceptibilities(eta, part.pixels, p) for name, p in NORMS.items()}
+            columns |= localisation(lrp, part, eta, before)
+            index = pd.Index(rows.tolist())
+            parts.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}, index))
+    return pd.concat(parts).sort_index()
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,12 @@ def perturb(classifier: CoarseToFine, images: Images, attacks: dict[str, Attack]
     return {name: attack(classifier, *labelled).perturbation for name, attack in progress}
 
 
-def measure_all(network: nn.Module, images: Images, perturbations: dict[str, Tensor], **reading) -> pd.DataFrame:
+def measure_all(
+    classifier: CoarseToFine, images: Images, perturbations: dict[str, Tensor], level: str = "coarse", **reading
+) -> pd.DataFrame:
     """The rows of `measure` for each perturbation (N, 3, H, W), with its name in the column `setting`."""
     progress = tqdm(perturbations.items(), desc="measures", leave=False)
-    parts = [measure(network, images, eta, **reading).assign(setting=name) for name, eta in progress]
+    parts = [measure(classifier, images, eta, level, **reading).assign(setting=name) for name, eta in progress]
     return pd.concat(parts, ignore_index=True)
 
 

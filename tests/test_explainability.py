@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from c2f_lrp import explainability, metrics, tables
-from c2f_lrp.attacks import DFC, LRPC, PGDC
+from c2f_lrp.attacks import DFC, LRPC, LRPF, PGDC
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP
 from c2f_lrp.objectives import adversarial_labels
@@ -25,7 +25,7 @@ def test_measures_are_those_of_the_heatmaps(clf, images, monkeypatch):
     monkeypatch.setattr(explainability, "BATCH", 3)
     given = with_masks(images)
     eta = LRPC(iterations=3)(clf, images.pixels, images.coarse, images.fine).perturbation
-    rows = explainability.measure(clf.coarse, given, eta)
+    rows = explainability.measure(clf, given, eta)
     assert len(rows) == len(eta)
     lrp, (org, adv) = LRP(clf.coarse), adversarial_labels(clf.coarse(images.pixels))
     both = (images.pixels, images.pixels + eta)
@@ -47,9 +47,27 @@ def test_measures_are_those_of_the_heatmaps(clf, images, monkeypatch):
     assert rows.r_adv.tolist() == adv.tolist()
 
 
+def test_at_the_fine_level_each_image_is_seen_by_its_own_network(clf, images):
+    given = with_masks(images)
+    eta = LRPF(iterations=3)(clf, images.pixels, images.coarse, images.fine).perturbation
+    rows = explainability.measure(clf, given, eta, "fine")
+    attacked = images.pixels + eta
+    for i, row in rows.iterrows():
+        x, network = images.pixels[i : i + 1], clf.fine[images.coarse[i]]
+        org, adv = adversarial_labels(network(x))
+        assert (row.r_org, row.r_adv) == (org.item(), adv.item())
+        mass = [metrics.relevance_mass(LRP(network).relevance(y, org), given.object_masks[i : i + 1])
+                for y in (x, attacked[i : i + 1])]
+        assert row["shift of r_org on object"] == pytest.approx((mass[1] - mass[0]).item(), abs=1e-12)
+        changed = network(attacked[i : i + 1]).argmax() != org
+        kept = clf.coarse(attacked[i : i + 1]).argmax() == images.coarse[i]
+        assert row.fooled == (changed and kept)
+    assert len(rows) == len(eta) and rows.fooled.nunique() == 2
+
+
 def test_without_masks_their_columns_are_left_out(clf, images):
     given = Images(images.pixels, images.coarse, images.fine, None, None, None, ("",) * len(images.pixels))
-    rows = explainability.measure(clf.coarse, given, torch.minimum(255 - images.pixels, torch.tensor(0.5)))
+    rows = explainability.measure(clf, given, torch.minimum(255 - images.pixels, torch.tensor(0.5)))
     assert not any("object" in name for name in rows.columns) and "entropy of the perturbation" in rows
 
 
@@ -149,9 +167,9 @@ def test_all_claims_are_judged_by_their_rules(clf, images):
     given = with_masks(images)
     attacks = {f"ours, {eps}": LRPC(eps=eps, iterations=2) for eps in (5, 10)} | {"DeepFool": DFC(), "PGD": PGDC()}
     perturbations = explainability.perturb(clf, given, attacks)
-    rows = explainability.measure_all(clf.coarse, given, perturbations)
+    rows = explainability.measure_all(clf, given, perturbations)
     noise = {name: explainability.noise_like(eta, given.pixels, "sign") for name, eta in perturbations.items()}
-    control = explainability.measure_all(clf.coarse, given, noise)
+    control = explainability.measure_all(clf, given, noise)
     families = {"ours": ["ours, 5", "ours, 10"], "DeepFool": ["DeepFool"], "PGD": ["PGD"]}
     verdicts = explainability.judge_all(rows, control, families)
     found = verdicts.set_index(["family", "claim", "setting"]).verdict
