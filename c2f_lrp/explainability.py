@@ -274,6 +274,17 @@ def judge_all(rows: pd.DataFrame, control: pd.DataFrame, families: dict[str, lis
     return pd.DataFrame(lines, columns=["family", "claim", "setting", "verdict"])
 
 
+def judge_contrast(rows: pd.DataFrame, control: pd.DataFrame, families: dict[str, list[str]]) -> pd.DataFrame:
+    """Claim 1 for every setting, by the contrast of both heatmaps: columns family, setting, verdict."""
+    of, noise = dict(list(rows.groupby("setting"))), dict(list(control.groupby("setting")))
+    lines = [
+        (family, name, judge_attention(of[name], noise[name], "contrast shift"))
+        for family, settings in families.items()
+        for name in settings
+    ]
+    return pd.DataFrame(lines, columns=["family", "setting", "verdict"])
+
+
 def dominance(ours: pd.DataFrame, other: pd.DataFrame) -> dict[str, float | bool]:
     """Does `ours` dominate `other` (rows of the same images): more attention shift, no less fooling, no more rho_2?
 

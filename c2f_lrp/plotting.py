@@ -244,6 +244,7 @@ def intervals_figure(table, measures: list[str]) -> Figure:
         spread = [part["mean"] - part["low"], part["high"] - part["mean"]]
         axes.errorbar(part["mean"], places, xerr=spread, fmt="o", color="black", markersize=3, linewidth=1)
         axes.axvline(0, color="grey", linewidth=0.6)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_title(measure, fontsize=8)
     panels[0, 0].set_yticks(places, table.index, fontsize=7)
     return figure

@@ -178,6 +178,10 @@ def test_all_claims_are_judged_by_their_rules(clf, images):
     assert found["ours", 2, "ours, 10"] == explainability.judge_growth(of["ours, 5"], of["ours, 10"])
     assert found["ours", 4, "ours, 5"] == explainability.judge_size(of["ours, 5"], of["DeepFool"], of["PGD"])
     assert list(verdicts[verdicts.family == "PGD"].claim) == [1]
+    contrast = explainability.judge_contrast(rows, control, families).set_index("setting").verdict
+    assert list(contrast.index) == ["ours, 5", "ours, 10", "DeepFool", "PGD"]
+    for name, found_of in contrast.items():
+        assert found_of == explainability.judge_attention(of[name], by[name], "contrast shift")
     assert len(verdicts) == 2 + 1 + 2 + 1 + 1 + 1
 
 
