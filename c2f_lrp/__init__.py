@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from c2f_lrp.classifier import CoarseToFine, SingleClass, load_network, network_file
-from c2f_lrp.datasets import Images, imagenet, scenes, tiny_imagenet
+from c2f_lrp.datasets import Images, LazyImages, imagenet, scenes, tiny_imagenet
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.pretrained import FLAT
 from c2f_lrp.profiles import PROFILES, Profile, get_profile
 from c2f_lrp.training import checkpoints_table, read_checkpoints
 
-__all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier", "load_images"]
+__all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier", "load_images", "open_images"]
 
 
 def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
@@ -59,6 +59,21 @@ def load_images(
     return images.with_pixels(images.pixels.float())
 
 
+def open_images(
+    profile: str,
+    split: str = "evaluation",
+    limit: int | None = None,
+    root: Path | None = None,
+    weights: Path | None = None,
+) -> LazyImages:
+    """The same, drawn or read only when they are asked for, pixels uint8: as many as a disk holds, in little memory.
+
+    `evaluation.evaluate` takes them as it takes `Images`.
+    """
+    settings = get_profile(profile)
+    return _images(settings, settings.hierarchy(weights), split, limit, root, lazy=True)
+
+
 def read_images(
     profile: Profile,
     hierarchy: Hierarchy,
@@ -67,12 +82,18 @@ def read_images(
     root: Path | None = None,
     processes: int = 1,
 ) -> Images:
-    """The same with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
+    """`load_images` with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
+    return _images(profile, hierarchy, split, limit, root, processes)
+
+
+def _images(profile, hierarchy, split, limit, root, processes=1, *, lazy=False):
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
     if profile.name == "scenes":
         counts = {"train": profile.train_images}
-        return scenes.read(split, limit or counts.get(split, profile.validation_images), processes)
+        count = limit or counts.get(split, profile.validation_images)
+        return scenes.lazy(split, count) if lazy else scenes.read(split, count, processes)
     if profile.name == "tiny-imagenet":
-        return tiny_imagenet.read(root, hierarchy, split, limit)
-    return imagenet.read(root, hierarchy, split, profile.image_size, limit, inside=profile.inside)
+        return (tiny_imagenet.lazy if lazy else tiny_imagenet.read)(root, hierarchy, split, limit)
+    reader = imagenet.lazy if lazy else imagenet.read
+    return reader(root, hierarchy, split, profile.image_size, limit, inside=profile.inside)

@@ -15,7 +15,7 @@ from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
 from c2f_lrp.attacks.base import check_inputs, fitting_batch
 from c2f_lrp.classifier import CoarseToFine
-from c2f_lrp.datasets import Images
+from c2f_lrp.datasets import Images, LazyImages
 from c2f_lrp.explainability import Explanation, explain, localisation
 from c2f_lrp.lrp import LRP, check_labels, choose_lrp
 from c2f_lrp.metrics import fooling_ratio, perceptibilities
@@ -28,7 +28,7 @@ NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}
 
 def evaluate(
     classifier: CoarseToFine,
-    images: Images,
+    images: Images | LazyImages,
     attacks: dict[str, Attack],
     *,
     store: Path | None = None,
@@ -80,7 +80,7 @@ def evaluate(
         """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
         checked = set()
         for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
-            check_inputs(classifier, part.pixels, part.coarse, part.fine)
+            check_inputs(classifier, as_float(part).pixels, part.coarse, part.fine)
             content = shards.content_hash([getattr(part, field) for field in HASHED]), list(part.names)
             for name, attack in attacks.items():
                 if attack.level != level:
@@ -131,14 +131,14 @@ class Shard:
 HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
 
 
-def attackable(classifier: CoarseToFine, images: Images, level: str) -> Tensor:
+def attackable(classifier: CoarseToFine, images: Images | LazyImages, level: str) -> Tensor:
     """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class."""
     if level == "coarse":
         return torch.arange(len(images))
     return (torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1).nonzero().flatten()
 
 
-def slices(images: Images, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
+def slices(images: Images | LazyImages, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
     """(level, first row, images) for each slice of the rows of each level."""
     for level, chosen in rows.items():
         for part in chosen.split(size):

@@ -1,5 +1,6 @@
 """Run the notebooks through papermill: every figure and table of a profile from one command."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -97,6 +98,9 @@ def choose(only: list[str] | None) -> list[Path]:
 
 
 def runs_folder(profile: str) -> Path:
-    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control."""
+    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control.
+
+    The environment variable C2F_LRP_RUNS names another folder than runs, such as one on a larger disk.
+    """
     base = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
-    return base / "runs" / profile
+    return Path(os.environ.get("C2F_LRP_RUNS") or base / "runs") / profile

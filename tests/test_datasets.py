@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import c2f_lrp
-from c2f_lrp.datasets import imagenet, splits, tiny_imagenet
+from c2f_lrp.datasets import imagenet, scenes, splits, tiny_imagenet
 from c2f_lrp.hierarchy import Hierarchy
 
 WNIDS = (("n01443537",), ("n01855672", "n02002724"))
@@ -82,6 +82,27 @@ def test_fit_takes_the_centre_without_distortion():
     wide.paste((255, 0, 0), (112, 16, 336, 240))  # the central 224x224 after the shorter side is 256
     assert (imagenet.fit(wide, 224) == [255, 0, 0]).all()
     assert imagenet.fit(photograph(0, size=(33, 500)), 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("split", splits.SPLITS)
+@pytest.mark.parametrize("data", ["scenes", "tiny", "imagenet"])
+def test_lazy_images_are_those_that_are_read(data, split, tiny):
+    if data == "scenes":
+        read, lazy = scenes.read(split, 7), scenes.lazy(split, 7)
+    elif data == "tiny":
+        read, lazy = (function(tiny, HIERARCHY, split, 5) for function in (tiny_imagenet.read, tiny_imagenet.lazy))
+    else:
+        for folder in (tiny / "train").iterdir():
+            for path in (folder / "images").iterdir():
+                path.rename(folder / path.name)
+        read, lazy = (function(tiny, HIERARCHY, split, 32, 5) for function in (imagenet.read, imagenet.lazy))
+    assert len(read) == len(lazy) > 1
+    assert torch.equal(read.coarse, lazy.coarse) and torch.equal(read.fine, lazy.fine)
+    for rows in (slice(None), [len(read) - 1, 0], read.coarse == read.coarse[0]):
+        assert lazy[rows].names == read[rows].names
+        for name, value in vars(read[rows]).items():
+            found = getattr(lazy[rows], name)
+            assert torch.equal(found, value) if torch.is_tensor(value) else found == value, name
 
 
 def test_load_images_gives_float_pixels_and_checks_the_limit():

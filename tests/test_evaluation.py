@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import errno
 import os
+import random
 import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from networks import SIZE, random_pixels
 
 from c2f_lrp import evaluation, explainability, shards, tables
 from c2f_lrp.attacks import DFC, DFF, LRPC, PGDC, PGDF
-from c2f_lrp.datasets import Images
+from c2f_lrp.datasets import Images, LazyImages
 
 
 @pytest.fixture
@@ -168,6 +170,49 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(clf, images, stored
     os.utime(old, (0, 0))
     again(clf, images, folder)
     assert not old.exists() and new.exists()  # a young one may be another run's
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes")
+def test_killed_and_resumed_it_loses_nothing_and_repeats_nothing(clf, images, tmp_path):
+    """SIGKILL at random moments; tests/benchmarks/kill_and_resume.py does it to the command and its notebook."""
+    attacks, folder, moments = ATTACKS | {"c": PGDC(eps=1)}, tmp_path / "rows", random.Random(0)
+
+    def resumed():
+        return evaluation.evaluate(clf, images, attacks, store=folder, resume=True, shard_size=2)
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+
+    whole, seen, total = evaluation.evaluate(clf, images, attacks, shard_size=2), {}, 3 * len(images) // 2
+    for kill in range(1, 4):
+        child = os.fork()
+        if not child:
+            try:
+                resumed()
+            finally:
+                os._exit(0)
+        while len(written()) < kill * total // 5:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(moments.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert seen.items() <= written().items() and len(written()) < total
+        seen = written()
+    pd.testing.assert_frame_equal(resumed(), whole)
+    assert seen.items() <= written().items() and len(written()) == total
+
+
+def test_no_more_images_are_held_than_a_shard_has(clf, images):
+    read = []
+
+    def few(rows):
+        read.append(len(rows))
+        return images[rows]
+
+    lazy = LazyImages(images.coarse, images.fine, few)
+    rows = evaluation.evaluate(clf, lazy, ATTACKS, shard_size=6)
+    assert read == [6, 6, 4]  # once for both settings
+    pd.testing.assert_frame_equal(rows, evaluation.evaluate(clf, images, ATTACKS, shard_size=6))
 
 
 def names_of(clf, images, folder, attack, **choices):

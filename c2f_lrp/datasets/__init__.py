@@ -1,5 +1,6 @@
 """Images with their labels and, where known, the place of the object: one type for every data set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +52,26 @@ class Images:
     def with_pixels(self, pixels: Tensor) -> "Images":
         """The same labels and masks with other pixels."""
         return replace(self, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class LazyImages:
+    """N images that are drawn or read when they are asked for: `lazy[rows]` are `Images` with uint8 pixels.
+
+    coarse, fine  as in `Images`, known without looking
+    read          positions -> `Images`
+    """
+
+    coarse: Tensor
+    fine: Tensor
+    read: Callable[[list[int]], Images]
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+    def __getitem__(self, rows) -> Images:
+        """The images at `rows`: a slice, a list of positions or a bool mask (N,)."""
+        return self.read(torch.arange(len(self))[rows].reshape(-1).tolist())
 
 
 def stack(pixels, coarse, fine, object_masks, names, secondary_masks=None, secondary_coarse=None) -> Images:

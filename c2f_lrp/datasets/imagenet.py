@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, stack
+from c2f_lrp.datasets import Images, LazyImages, stack
 from c2f_lrp.datasets.splits import select
 from c2f_lrp.download import extract
 from c2f_lrp.hierarchy import Hierarchy
@@ -126,19 +126,41 @@ def read(
     "evaluation" takes RGB photographs only, as the paper does. No masks: ImageNet's boxes are published separately.
     """
     found = find(root, hierarchy, split, size, inside=inside)
-    pixels, rows = [], []
+    rows, images = zip(*((row, fit(image, size)) for row, image in opened(found, split, limit)), strict=True)
+    kept = found[list(rows)]
+    return stack(images, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
+
+
+def lazy(
+    root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None, *, inside: str = "train"
+) -> LazyImages:
+    """The same, read when they are asked for. Each is opened once at first, so that a damaged one is met in time."""
+    found = find(root, hierarchy, split, size, inside=inside)
+    kept = found[[row for row, _ in opened(found, split, limit)]]
+
+    def read_rows(rows: list[int]) -> Images:
+        few = kept[rows]
+        pixels = [fit(open_photo(path), size) for path in few.paths]
+        return stack(pixels, few.coarse.tolist(), few.fine.tolist(), None, few.names)
+
+    return LazyImages(kept.coarse, kept.fine, read_rows)
+
+
+def opened(found: Photographs, split: str, limit: int | None) -> Iterator[tuple[int, Image.Image]]:
+    """Row and decoded image of those that belong to the split, at most `limit`; ValueError where there is none."""
+    count = 0
     for row, path in enumerate(tqdm(found.paths, desc=f"reading {split} photographs", leave=False)):
-        if limit is not None and len(rows) == limit:
-            break
+        if limit is not None and count == limit:
+            return
         image = open_photo(path)
-        if split == "evaluation" and image.mode != "RGB":
-            continue
-        pixels.append(fit(image, size))
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"all {len(found)} photographs of this split in {root} are grey or CMYK; evaluation takes RGB")
-    kept = found[rows]
-    return stack(pixels, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
+        if split != "evaluation" or image.mode == "RGB":
+            count += 1
+            yield row, image
+    if not count:
+        raise ValueError(
+            f"all {len(found)} photographs of this split, such as {found.paths[0]}, are grey or CMYK; evaluation takes "
+            "RGB"
+        )
 
 
 def damaged(photographs: Photographs) -> list[str]:

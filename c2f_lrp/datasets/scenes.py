@@ -6,6 +6,7 @@ another coarse class, and a textured background.  A scene is a function of (seed
 
 import colorsys
 import csv
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, stack
+from c2f_lrp.datasets import Images, LazyImages, stack
 from c2f_lrp.datasets.scene_objects import OBJECTS, Pen
 from c2f_lrp.datasets.splits import check_split
 from c2f_lrp.files import whole
@@ -284,12 +286,24 @@ def read(split: str, count: int, processes: int = 1) -> Images:
         for scene in pool.map(draw, range(count), chunksize=500) if pool else map(draw, range(count)):
             drawn.append(scene)
             progress.update()
+    return collected(split, range(count), drawn)
+
+
+def lazy(split: str, count: int) -> LazyImages:
+    """The same, drawn when they are asked for."""
+    check_split(split)
+    coarse, fine = torch.tensor([label_of(index) for index in range(count)]).T
+    draw = partial(draw_scene, SPLIT_SEEDS[split])
+    return LazyImages(coarse, fine, lambda rows: collected(split, rows, list(map(draw, rows))))
+
+
+def collected(split: str, indices: Sequence[int], drawn: list[Scene]) -> Images:
     return stack(
         [scene.pixels for scene in drawn],
         [scene.coarse for scene in drawn],
         [scene.fine for scene in drawn],
         [scene.object_mask for scene in drawn],
-        [f"scene {SPLIT_SEEDS[split]}/{index}" for index in range(count)],
+        [f"scene {SPLIT_SEEDS[split]}/{index}" for index in indices],
         [scene.secondary_mask for scene in drawn],
         [scene.secondary_coarse for scene in drawn],
     )

@@ -5,13 +5,15 @@ classes or only the hierarchy's may be there. The published validation folder is
 training photographs are split 80/20.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, stack
+from c2f_lrp.datasets import Images, LazyImages, stack
 from c2f_lrp.datasets.imagenet import open_photo
 from c2f_lrp.datasets.splits import select
 from c2f_lrp.hierarchy import Hierarchy
@@ -25,24 +27,55 @@ def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None)
     "evaluation" takes RGB photographs only, as the paper does; the other splits read every kind as RGB.
     Raises FileNotFoundError where the layout is another one, ValueError where a photograph is damaged.
     """
+    rows = list(opened(root, hierarchy, split, limit))
+    boxes = boxes_of(root, hierarchy)
+    names = tuple(path.name for path, _ in rows)
+    return described([pixels for _, pixels in rows], names, hierarchy, boxes)
+
+
+def lazy(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None) -> LazyImages:
+    """The same, read when they are asked for. Each is opened once at first, so that a damaged one is met in time."""
+    paths = [path for path, _ in opened(root, hierarchy, split, limit)]
+    boxes = boxes_of(root, hierarchy)
+    coarse, fine = torch.tensor([hierarchy.locate(path.name.split("_")[0]) for path in paths]).T
+
+    def read_rows(rows: list[int]) -> Images:
+        few = [paths[row] for row in rows]
+        pixels = [np.asarray(open_image(path).convert("RGB")) for path in few]
+        return described(pixels, tuple(path.name for path in few), hierarchy, boxes)
+
+    return LazyImages(coarse, fine, read_rows)
+
+
+def opened(root: Path, hierarchy: Hierarchy, split: str, limit: int | None) -> Iterator[tuple[Path, np.ndarray]]:
+    """Path and RGB pixels of the photographs of a split, at most `limit`; ValueError where there is none."""
     train = check_root(root, hierarchy)
     names = [path.name for ids in hierarchy.ids for wnid in ids for path in (train / wnid / "images").iterdir()]
-    boxes = {wnid: read_boxes(train / wnid / f"{wnid}_boxes.txt") for ids in hierarchy.ids for wnid in ids}
-    rows: list[tuple] = []
+    count = 0
     for name in tqdm(select(names, split), desc=f"reading {split} photographs", leave=False):
-        if limit is not None and len(rows) == limit:
-            break
-        wnid = name.split("_")[0]
-        with open_image(train / wnid / "images" / name) as image:
-            if split == "evaluation" and image.mode != "RGB":
-                continue
-            pixels = np.asarray(image.convert("RGB"))
-        rows.append((pixels, *hierarchy.locate(wnid), box_mask(boxes[wnid].get(name)), name))
-    if not rows:
+        if limit is not None and count == limit:
+            return
+        path = train / name.split("_")[0] / "images" / name
+        with open_image(path) as image:
+            if split != "evaluation" or image.mode == "RGB":
+                count += 1
+                yield path, np.asarray(image.convert("RGB"))
+    if not count:
         rgb = " in RGB, which evaluation takes alone" if split == "evaluation" else ""
         raise ValueError(f"{train} holds no {split} photographs of the hierarchy's classes{rgb}")
-    pixels, coarse, fine, masks, names = zip(*rows, strict=True)
-    return stack(pixels, coarse, fine, masks, names)
+
+
+def boxes_of(root: Path, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
+    """File name -> (x0, y0, x1, y1), of all classes."""
+    train, boxes = check_root(root, hierarchy), {}
+    for wnid in (wnid for ids in hierarchy.ids for wnid in ids):
+        boxes |= read_boxes(train / wnid / f"{wnid}_boxes.txt")
+    return boxes
+
+
+def described(pixels: list[np.ndarray], names: tuple[str, ...], hierarchy: Hierarchy, boxes: dict) -> Images:
+    coarse, fine = zip(*(hierarchy.locate(name.split("_")[0]) for name in names), strict=True)
+    return stack(pixels, coarse, fine, [box_mask(boxes.get(name)) for name in names], names)
 
 
 def check_root(root: Path | None, hierarchy: Hierarchy) -> Path:
