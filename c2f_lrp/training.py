@@ -341,7 +341,7 @@ def fine_tune(
         loader = DataLoader(
             Crops(photographs, labels, seed * 1000 + epoch),
             batch_sampler=order[first * batch : steps * batch].view(-1, batch).tolist(),
-            num_workers=photographs.workers,
+            num_workers=photographs.processes,
             pin_memory=device != "cpu",
         )
         for step, (pixels, targets) in enumerate(loader, start=first):

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 
 import c2f_lrp
-from c2f_lrp import cli, pretrained, training
+from c2f_lrp import cli, cluster, pretrained, training
 from c2f_lrp.classifier import VGG16, CoarseToFine, load_network, save_network, vgg16
 from c2f_lrp.datasets import imagenet
 from c2f_lrp.files import sha256
@@ -256,3 +256,13 @@ def test_archives_that_are_damaged_or_of_something_else(tmp_path):
         imagenet.extract_classes(path, tmp_path / "out", FULL)
     with pytest.raises(FileNotFoundError, match="there is no archive"):
         imagenet.extract_classes(tmp_path / "nowhere.tar", tmp_path / "out", FULL)
+
+
+def test_networks_fine_tuned_on_a_dask_worker_are_those_tuned_here(root, small, tmp_path):
+    """The worker is a process that may have no children, so it reads photographs itself."""
+    one = dataclasses.replace(SMALL, coarse_epochs=1)
+    arguments = dict(seed=1, command="test", pretrained=small / pretrained.FLAT)
+    here = training.train(one, *found(root), out=tmp_path / "here", **arguments)
+    with cluster.local(1) as address:
+        there = training.train(one, *found(root, 1), out=tmp_path / "there", scheduler=address, **arguments)
+    assert [row["sha256"] for row in there] == [row["sha256"] for row in here]

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import current_process
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +56,12 @@ class Photographs:
 
     def split(self, batch_size: int) -> Iterator[Tensor]:
         """Their pixels, uint8 (<= batch_size, 3, size, size) at a time, as `Tensor.split` would cut them."""
-        yield from DataLoader(self.paths, batch_size, num_workers=self.workers, collate_fn=self.stacked)
+        yield from DataLoader(self.paths, batch_size, num_workers=self.processes, collate_fn=self.stacked)
+
+    @property
+    def processes(self) -> int:
+        """`workers`, but none inside a Dask worker that may not have children."""
+        return 0 if current_process().daemon else self.workers
 
     def stacked(self, paths: list[Path]) -> Tensor:
         pixels = np.stack([fit(open_photo(path), self.size) for path in paths])
