@@ -57,7 +57,7 @@ def test_a_worker_dies_and_the_table_is_the_same(clf, images, address, tmp_path,
 
 def test_what_an_attack_refuses_on_a_worker_is_said_here(clf, images, address):
     bad = images.with_pixels(images.pixels.index_fill(0, images.coarse[:1] * 0, float("nan")))
-    with pytest.raises(ValueError, match="pixels lie in"):
+    with pytest.raises(ValueError, match="logits that are not finite"):
         list(cluster.attack_there(address, clf, iter([evaluation.Shard("a", 0, PGDC(), bad, {})]), False))
 
 
