@@ -50,6 +50,9 @@ def evaluate(
     images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
     is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
 
+    The result's `attrs` say in which shards of the store its rows lie and what these hash to, for the sidecars of what
+    is made of them (`provenance.save_table`).
+
     scheduler: the address of a Dask scheduler, whose workers then attack the shards, on their GPU where they have one;
     this process writes them.
 
@@ -74,6 +77,7 @@ def evaluate(
     identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
     common = dict(classifier=identity, measures=measures, software=shards.software())
     tables: dict[tuple[str, int], pd.DataFrame] = {}  # by setting and first row
+    hashes: dict[tuple[str, int], tuple[str, str]] = {}  # the same: key and hash of the rows
     progress = tqdm(total=total, unit="image", desc="attacking")
 
     def missing() -> Iterator[Shard]:
@@ -98,6 +102,8 @@ def evaluate(
 
     def keep(shard: Shard, table: pd.DataFrame) -> None:
         tables[shard.setting, shard.start] = table
+        if store is not None:
+            hashes[shard.setting, shard.start] = shards.shard_key(shard.facts), shards.table_hash(table)
         progress.set_postfix_str(shard.setting)
         progress.update(len(table))
 
@@ -114,7 +120,12 @@ def evaluate(
             keep(shard, table)
     order = {name: place for place, name in enumerate(attacks)}
     keys = sorted(tables, key=lambda key: (order[key[0]], key[1]))
-    return pd.concat([tables.pop(key).assign(setting=key[0]) for key in keys], ignore_index=True)
+    rows = pd.concat([tables.pop(key).assign(setting=key[0]) for key in keys], ignore_index=True)
+    if store is not None:
+        rows.attrs["shards"] = {hashes[key][0]: hashes[key][1] for key in keys}
+    if scheduler is not None:
+        rows.attrs["device"] = "workers of a Dask cluster"
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from c2f_lrp import shards
 from c2f_lrp.datasets.scenes import SPLIT_SEEDS
 from c2f_lrp.files import sha256, whole, writable_folder
 from c2f_lrp.profiles import get_profile
@@ -39,14 +40,31 @@ def default_out() -> Path:
     return (REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()) / "figures"
 
 
-def save_figure(figure: Figure, name: str, profile: str, parameters: dict, out: str | Path | None = None) -> Path:
-    """Write NAME.pdf, NAME.png and NAME.json, all or none; returns the png's path."""
+def runs_folder(profile: str) -> Path:
+    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control.
+
+    The environment variable C2F_LRP_RUNS names another folder than runs, such as one on a larger disk.
+    """
+    base = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
+    return Path(os.environ.get("C2F_LRP_RUNS") or base / "runs") / profile
+
+
+def save_figure(
+    figure: Figure,
+    name: str,
+    profile: str,
+    parameters: dict,
+    out: str | Path | None = None,
+    *,
+    rows: pd.DataFrame | None = None,
+) -> Path:
+    """Write NAME.pdf, NAME.png and NAME.json, all or none; returns the png's path. `rows`: see `save_table`."""
     folder = output_folder(profile, out)
     with whole(*(folder / f"{name}.{end}" for end in ("pdf", "png", "json"))) as (pdf, png, sidecar):
         # No creation date inside, so that the same figure is the same file.
         pdf.write_bytes(drawn(figure, format="pdf", metadata={"CreationDate": None}))
         png.write_bytes(drawn(figure, format="png", dpi=200, metadata={"Software": None}))
-        write_sidecar(sidecar, {f"{name}.pdf": pdf, f"{name}.png": png}, profile, parameters)
+        write_sidecar(sidecar, {f"{name}.pdf": pdf, f"{name}.png": png}, profile, parameters, rows=rows)
     return folder / f"{name}.png"
 
 
@@ -65,13 +83,17 @@ def save_table(
     out: str | Path | None = None,
     *,
     display: pd.DataFrame | None = None,
+    rows: pd.DataFrame | None = None,
 ) -> Path:
-    """Write NAME.csv, NAME.md and NAME.json, all or none; returns the csv's path. The md shows `display`, if given."""
+    """Write NAME.csv, NAME.md and NAME.json, all or none; returns the csv's path. The md shows `display`, if given.
+
+    rows: what `evaluation.evaluate` gave, if the table was made of that: its shards and their hash go into NAME.json.
+    """
     folder = output_folder(profile, out)
     with whole(*(folder / f"{name}.{end}" for end in ("csv", "md", "json"))) as (csv, md, sidecar):
         table.to_csv(csv, float_format="%.6g", lineterminator="\n")
         md.write_text(markdown(table if display is None else display), encoding="utf-8")
-        write_sidecar(sidecar, {f"{name}.csv": csv, f"{name}.md": md}, profile, parameters)
+        write_sidecar(sidecar, {f"{name}.csv": csv, f"{name}.md": md}, profile, parameters, rows=rows)
     return folder / f"{name}.csv"
 
 
@@ -100,24 +122,33 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write_sidecar(
-    path: Path, files: dict[str, Path], profile: str, parameters: dict, sources: dict[str, Path] | None = None
+    path: Path,
+    files: dict[str, Path],
+    profile: str,
+    parameters: dict,
+    sources: dict[str, Path] | None = None,
+    rows: pd.DataFrame | None = None,
 ) -> None:
-    """What made `files`, {name to be: where it lies now}, and from which `sources`, {profile/name: where}."""
+    """What made `files`, {name to be: where it lies now}, from which `sources`, {profile/name: where}, and `rows`."""
     settings = get_profile(profile)
-    rows = read_checkpoints(checkpoints_table(settings), profile)
+    networks = read_checkpoints(checkpoints_table(settings), profile)
+    kept = {} if rows is None else rows.attrs.get("shards", {})
+    drawn_seeds = set() if rows is None else set(rows.seed.tolist()) - {-1}
     content = dict(
         files={name: sha256(file) for name, file in files.items()},
         **({"sources": {name: sha256(file) for name, file in sources.items()}} if sources else {}),
         profile=profile,
         parameters=parameters,
-        # Attacks draw nothing at random: training and the scenes do.
-        seeds={"training": sorted({int(row["seed"]) for row in rows if row["seed"]})}
-        | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {}),
+        **({"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}} if kept else {}),
+        # Attacks draw nothing at random but for their start, where they are told to: training and the scenes do.
+        seeds={"training": sorted({int(row["seed"]) for row in networks if row["seed"]})}
+        | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {})
+        | ({"attacks": sorted(drawn_seeds)} if drawn_seeds else {}),
         manifest={settings.manifest_path().name: sha256(settings.manifest_path())},
-        checkpoints={row["network"]: row["sha256"] for row in rows},
+        checkpoints={row["network"]: row["sha256"] for row in networks},
         versions={package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         git=git_revision(),
-        device="cpu",
+        device="cpu" if rows is None else rows.attrs.get("device", "cpu"),
         threads=torch.get_num_threads(),
         written=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -128,8 +159,9 @@ def verify(folder: Path) -> list[str]:
     """What is wrong with the figures and tables in a folder, one line each; empty where all is well.
 
     altered: a file is not the one its sidecar describes, or is missing. stale: it was made from other weights, another
-    manifest, other tables or by another version of this package than those here now. Raises ValueError where there is
-    no sidecar at all, or one that cannot be read.
+    manifest, other tables or by another version of this package than those here now, or the rows of attacks that it
+    was made of are others; these are compared where runs/ holds them all. Raises ValueError where there is no sidecar
+    at all, or one that cannot be read.
     """
     folder = Path(folder)
     sidecars = sorted(folder.glob("*.json"))
@@ -141,6 +173,8 @@ def verify(folder: Path) -> list[str]:
             told = json.loads(path.read_text())
             settings, files, weights = get_profile(told["profile"]), told["files"], told["checkpoints"]
             manifest, made_by = told.get("manifest"), told["versions"]["c2f_lrp"]
+            rows = told.get("rows", {"shards": [], "sha256": None})
+            keys, rows_known = rows["shards"], rows["sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a sidecar of this package ({error!r}); run reproduce again") from error
         described |= {path.name, *files}
@@ -160,6 +194,9 @@ def verify(folder: Path) -> list[str]:
         for name, known in told.get("sources", {}).items():
             if (source := folder.parent / name).is_file() and sha256(source) != known:
                 found.append(f"{path.stem}: stale, made from another {name}")
+        rows_here = shards.rows_hash(runs_folder(settings.name) / "rows", keys) if keys else None
+        if rows_here not in (None, rows_known):
+            found.append(f"{path.stem}: stale, made from other rows than {runs_folder(settings.name) / 'rows'} has")
         if made_by != version("c2f_lrp"):
             found.append(f"{path.stem}: stale, made by version {made_by}, this is {version('c2f_lrp')}")
     strangers = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in described)

@@ -11,7 +11,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.provenance import REPOSITORY, output_folder
+from c2f_lrp.provenance import REPOSITORY, output_folder, runs_folder
 
 _PACKAGED = Path(__file__).parent / "notebooks"
 NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
@@ -51,8 +51,9 @@ def run_notebooks(
         resume=resume,
         scheduler=scheduler,
     )
-    executed = runs_folder(profile) / "notebooks"
+    executed = runs_folder(profile).resolve() / "notebooks"
     executed.mkdir(parents=True, exist_ok=True)
+    os.environ["C2F_LRP_RUNS"] = str(executed.parent.parent)  # the notebooks' kernels inherit it
     started = time.time()
     progress = tqdm(chosen, unit="notebook")
     for path in progress:
@@ -63,6 +64,8 @@ def run_notebooks(
                 executed / path.name,
                 {name: value for name, value in given.items() if name in known[path]},
                 kernel_name="python3",
+                # Not where the command was typed: that may be among photographs, and Python imports from there.
+                cwd=executed,
                 progress_bar={"leave": False},
             )
         except PapermillExecutionError as error:
@@ -95,12 +98,3 @@ def choose(only: list[str] | None) -> list[Path]:
     if unknown:
         raise ValueError(f"notebook {', '.join(unknown)} is unknown; choose from {', '.join(notebooks)}")
     return [notebooks[stem] for stem in sorted({names[name] for name in only})]
-
-
-def runs_folder(profile: str) -> Path:
-    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control.
-
-    The environment variable C2F_LRP_RUNS names another folder than runs, such as one on a larger disk.
-    """
-    base = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
-    return Path(os.environ.get("C2F_LRP_RUNS") or base / "runs") / profile

@@ -86,6 +86,27 @@ def write_shard(folder: Path, table: pd.DataFrame, facts: dict) -> None:
         ) from error
 
 
+def table_hash(table: pd.DataFrame) -> str:
+    """SHA-256 of rows, whether they were just made or read from a file: of their text, in which numbers are exact."""
+    return hashlib.sha256(table.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
+def rows_hash(folder: Path, keys: list[str]) -> str | None:
+    """`combined` of the rows in these shards; None where one is not there, "damaged" where it cannot be read."""
+    try:
+        tables = (pyarrow.parquet.read_table(folder / f"{key}.parquet").to_pandas() for key in keys)
+        return combined({key: table_hash(table) for key, table in zip(keys, tables, strict=True)})
+    except FileNotFoundError:
+        return None
+    except (pyarrow.ArrowException, OSError):
+        return "damaged"
+
+
+def combined(hashes: dict[str, str]) -> str:
+    """One SHA-256 for {key of a shard: `table_hash` of its rows}."""
+    return hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+
+
 def read_shard(folder: Path, facts: dict) -> pd.DataFrame | None:
     """The rows; None where there are none, and where the file is damaged, which a warning names."""
     path = folder / f"{shard_key(facts)}.parquet"

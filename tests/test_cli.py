@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from c2f_lrp import cli, photos, provenance, reproduce
+from c2f_lrp import cli, evaluation, photos, provenance, reproduce
+from c2f_lrp.attacks import PGDC
+from c2f_lrp.datasets import Images
 
 
 @pytest.fixture
@@ -36,8 +38,16 @@ def stage(tmp_path, monkeypatch):
     return SimpleNamespace(out=tmp_path / "out", runs=tmp_path / "runs")
 
 
-def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, capfd):
-    assert cli.main(["reproduce", "--out", str(stage.out), "-p", "word", "hello"]) == 0
+def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, monkeypatch, capfd):
+    """From inside a folder of photographs that holds code, none of which is run."""
+    data, ran = tmp_path / "data", tmp_path / "ran"
+    data.mkdir()
+    for name in ("torch", "sitecustomize", "usercustomize", "conftest", "c2f_lrp", "json"):
+        (data / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})")
+    monkeypatch.chdir(data)
+    arguments = ["reproduce", "--out", str(stage.out), "-p", "word", "hello", "--root", str(data)]
+    assert cli.main(arguments) == 0
+    assert not ran.exists() and len(list(data.iterdir())) == 6
     printed = capfd.readouterr().out
     assert "2 notebooks ran" in printed and "1 files were written" in printed and "word.txt" in printed
     assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
@@ -95,10 +105,41 @@ def test_sidecars_hold_what_made_a_figure(tmp_path):
 
 
 @pytest.fixture
-def written(tmp_path):
-    """A table with its sidecar, as save_table leaves them."""
-    provenance.save_table(pd.DataFrame({"a": [1.25]}), "table_9", "scenes", {}, tmp_path)
+def written(tmp_path, clf, images, monkeypatch):
+    """A table with its sidecar, as save_table leaves them, and the rows it was made of, four images in a shard."""
+    monkeypatch.setenv("C2F_LRP_RUNS", str(tmp_path / "runs"))
+    few = Images(images.pixels, images.coarse, images.fine, None, None, None, tuple("abcdefgh"))
+    attacks = {"a": PGDC(iterations=1), "b": PGDC(iterations=2, random_start=True, seed=7)}
+    store = provenance.runs_folder("scenes") / "rows"
+    rows = evaluation.evaluate(clf, few, attacks, store=store, shard_size=4, measures=False)
+    again = evaluation.evaluate(clf, few, attacks, store=store, shard_size=4, measures=False, resume=True)
+    assert rows.attrs == again.attrs and len(rows.attrs["shards"]) == 4
+    provenance.save_table(pd.DataFrame({"a": [1.25]}), "table_9", "scenes", {}, tmp_path, rows=rows)
     return tmp_path / "scenes"
+
+
+def test_a_sidecar_tells_of_rows_and_their_seeds(written):
+    told = json.loads((written / "table_9.json").read_text())
+    store = provenance.runs_folder("scenes") / "rows"
+    assert sorted(told["rows"]["shards"]) == sorted(path.stem for path in store.iterdir())
+    assert told["rows"]["count"] == 16 and told["seeds"]["attacks"] == [7]
+
+
+def shard(written, n=0):
+    return sorted((provenance.runs_folder("scenes") / "rows").iterdir())[n]
+
+
+def other_rows(written):
+    """One image fooled that was not, in a file that is whole."""
+    table = pd.read_parquet(shard(written))
+    table.loc[0, "fooled"] = not table.loc[0, "fooled"]
+    table.to_parquet(shard(written))
+
+
+def test_rows_that_are_not_here_are_no_fault(written):
+    """runs/ is not under version control: a fresh clone has none."""
+    shard(written).unlink()
+    assert provenance.verify(written) == []
 
 
 def amend(written, **changes):
@@ -111,6 +152,15 @@ def test_verify_is_silent_about_what_is_as_it_was_written(written, capfd):
     assert "everything is as its sidecars say" in capfd.readouterr().out
 
 
+def test_a_sidecar_of_an_earlier_version_is_read(written):
+    """Those name neither manifest nor rows."""
+    path = written / "table_9.json"
+    told = json.loads(path.read_text())
+    del told["manifest"], told["rows"]
+    path.write_text(json.dumps(told))
+    assert provenance.verify(written) == []
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -120,8 +170,10 @@ def test_verify_is_silent_about_what_is_as_it_was_written(written, capfd):
         (lambda w: amend(w, checkpoints={"coarse": "00"}), "table_9: stale, made with other weights of coarse, fine_"),
         (lambda w: amend(w, manifest={"scenes_c2f.csv": "00"}), "table_9: stale, made with another scenes_c2f.csv"),
         (lambda w: amend(w, versions={"c2f_lrp": "0.0.1"}), "table_9: stale, made by version 0.0.1, this is "),
+        (other_rows, "table_9: stale, made from other rows than "),
+        (lambda w: shard(w).write_bytes(shard(w).read_bytes()[:200]), "table_9: stale, made from other rows than "),
     ],
-    ids=["altered", "missing", "stranger", "weights", "manifest", "version"],
+    ids=["altered", "missing", "stranger", "weights", "manifest", "version", "rows", "rows cut short"],
 )
 def test_verify_names_what_is_wrong(written, change, message, capfd):
     change(written)
