@@ -68,7 +68,8 @@ def write_shard(folder: Path, table: pd.DataFrame, facts: dict) -> None:
     """Write rows, with the facts beside them in the file; on the disk, not only in its cache, when this returns."""
     path = folder / f"{shard_key(facts)}.parquet"
     content = pyarrow.Table.from_pandas(table, preserve_index=False)
-    content = content.replace_schema_metadata(content.schema.metadata | {"c2f_lrp": json.dumps(facts, sort_keys=True)})
+    told = {"c2f_lrp": json.dumps(facts, sort_keys=True), "sha256": table_hash(table)}
+    content = content.replace_schema_metadata(content.schema.metadata | told)
     try:
         with whole(path) as part, part.open("wb") as file:
             pyarrow.parquet.write_table(content, file, write_page_checksum=True)
@@ -116,10 +117,14 @@ def read_shard(folder: Path, facts: dict) -> pd.DataFrame | None:
         content = pyarrow.parquet.read_table(path, page_checksum_verification=True)
         if shard_key(json.loads(content.schema.metadata[b"c2f_lrp"])) != path.stem:
             raise ValueError("its name is not that of its content")
+        table = content.to_pandas()
+        # Not every bit of a Parquet file lies in a page that has a checksum.
+        if table_hash(table).encode() != content.schema.metadata[b"sha256"]:
+            raise ValueError("its rows are not those that were written")
     except PermissionError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         warnings.warn(f"{path} is damaged ({reason}); its rows are computed again", stacklevel=2)
         return None
-    return content.to_pandas()
+    return table
