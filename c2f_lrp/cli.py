@@ -291,7 +291,7 @@ def pretrained(options: argparse.Namespace) -> int:
 def export_scenes(options: argparse.Namespace) -> int:
     from c2f_lrp.datasets.scenes import export
 
-    export(options.out, options.n)
+    export(options.out, options.n, os.cpu_count() or 1)
     print(f"wrote {options.n} scenes to {options.out}, and their classes to {options.out / 'hierarchy.csv'}")
     return 0
 

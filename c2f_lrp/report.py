@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from c2f_lrp.hierarchy import manifest_path
 from c2f_lrp.profiles import PROFILES, get_profile
 from c2f_lrp.provenance import figures_folder, markdown
 from c2f_lrp.tables import MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
@@ -92,8 +93,10 @@ def classifiers() -> pd.DataFrame:
     line = ("photographs of ILSVRC2012", "–", 8, 393, "VGG-16", f"{paper.coarse_accuracy_percent:.0f}", f"{low}–{high}")
     lines = {"paper": line}
     for name, profile in PROFILES.items():
-        rows = read_checkpoints(checkpoints_table(profile), name)
-        if not rows:
+        # --weights names a folder of one profile; the others' are where they always are.
+        tables = [checkpoints_table(profile), manifest_path("checkpoints.csv")]
+        rows = next((rows for table in tables if (rows := read_checkpoints(table, name))), None)
+        if rows is None:
             continue
         hierarchy, scores = profile.hierarchy(), {row["network"]: 100 * float(row["accuracy"]) for row in rows}
         coarse, fine = scores.pop("coarse", None), scores.values()

@@ -40,6 +40,13 @@ def test_the_papers_numbers_and_ours_stand_side_by_side(out):
     assert f"{near} of 8 numbers of LRPC are near" in report.in_words("table_1", out)[0]
 
 
+def test_other_profiles_weights_are_found_beside_those_that_were_named(tmp_path, monkeypatch):
+    usual = report.classifiers()
+    assert {"paper", "scenes", "tiny-imagenet"} <= set(usual.index)
+    monkeypatch.setenv("C2F_LRP_WEIGHTS", str(tmp_path))
+    pd.testing.assert_frame_equal(report.classifiers().iloc[:3], usual.iloc[:3])
+
+
 def test_what_is_missing_is_said(out):
     words = report.bullets(report.in_words("table_1", out))
     assert "- tiny-imagenet: no table_1 yet; c2f-lrp reproduce --profile tiny-imagenet --root DIR makes it." in words

@@ -309,13 +309,13 @@ def collected(split: str, indices: Sequence[int], drawn: list[Scene]) -> Images:
     )
 
 
-def export(folder: Path, count: int) -> None:
+def export(folder: Path, count: int, processes: int = 1) -> None:
     """Write the first `count` training scenes as FOLDER/<coarse>/<fine>/<n>.png, and FOLDER/hierarchy.csv: an image
     folder like anybody's own. Raises ValueError where the folder holds something already.
     """
     if Path(folder).exists() and any(Path(folder).iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder with --out")
-    images = read("train", count)
+    images = read("train", count, processes)
     groups = zip(COARSE_NAMES, FINE_NAMES, strict=True)
     classes = [(f"{coarse}/{name}", coarse, name) for coarse, names in groups for name in names]
     with whole(Path(folder)) as part:
