@@ -137,7 +137,7 @@ class LRP:
                 reach = None if reach is None else Take.apply(reach, winners, layer)
             elif isinstance(layer, AVERAGES):
                 before, a = a, layer(a)
-                reach = one_where_alive(a) if reach is None else layer(before * reach) / nonzero(a)
+                reach = one_where_alive(a.abs()) if reach is None else layer(before * reach) / nonzero(a)
             elif isinstance(layer, nn.Flatten):
                 a, low, high = layer(a), layer(low), layer(high)
                 reach = None if reach is None else layer(reach)
@@ -223,11 +223,12 @@ class ZPlusReach(Function):
         grad_a = grad_reach = None
         if grad_out is not None:
             grad_n = grad_out / z
-            grad_z = (out * grad_n).neg_()
             if reach is None:
-                grad_a = ctx.layer.transpose(grad_z.add_(grad_n), positive, a.shape)
+                grad_n_and_z = grad_n.addcmul_(out, grad_n, value=-1)
+                grad_a = ctx.layer.transpose(grad_n_and_z, positive, a.shape)
             else:
                 from_n = ctx.layer.transpose(grad_n, positive, a.shape)
+                grad_z = grad_n.mul_(out).neg_()
                 grad_a = ctx.layer.transpose(grad_z, positive, a.shape).addcmul_(reach, from_n)
                 grad_reach = from_n.mul_(a)
         if grad_y is not None:
@@ -252,7 +253,7 @@ def z_beta(layer: "Affine", a: Tensor, low: Tensor, high: Tensor) -> tuple[Tenso
 
 def z_beta_sum(layer: "Affine", a: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """sum_i a_i w_ij - l_i w+_ij - h_i w-_ij = sum_i (a_i - l_i) w+_ij + (a_i - h_i) w-_ij: no cancellation."""
-    return layer.positive(a - low) + layer.apply(a - high, layer.weights().weight.clamp(max=0))
+    return layer.positive(a - low).add_(layer.apply(a - high, layer.weights().weight.clamp(max=0)))
 
 
 # ---------------------------------------------------------------------------------------------------------- poolings
@@ -337,8 +338,8 @@ def nonzero(z: Tensor) -> Tensor:
 
 
 def one_where_alive(z: Tensor) -> Tensor | None:
-    """1 where a denominator is not zero and 0 where it is; None where it nowhere is."""
-    alive = z.abs() > smallest(z)
+    """1 where a denominator z >= 0 is not zero and 0 where it is; None where it nowhere is."""
+    alive = z > smallest(z)
     return None if alive.all() else alive.to(z)
 
 
@@ -376,6 +377,8 @@ class Affine:
                     scale = torch.ones_like(var) if norm.weight is None else norm.weight
                     shift = torch.zeros_like(var) if norm.bias is None else norm.bias
                     weight, bias = (value.detach() for value in fuse(weight, bias, mean, var, norm.eps, scale, shift))
+                if isinstance(layer, nn.Conv2d):
+                    weight = weight.contiguous(memory_format=torch.channels_last)  # or every call would copy it so
                 self.known = Weights(weight, bias, weight.clamp(min=0), None if bias is None else bias.clamp(min=0))
             self.known_at = at
         return self.known

@@ -57,13 +57,11 @@ class Iterate:
 
         Takes no second forward pass. keep_graph: another gradient of the same logits will follow.
         """
-        return torch.autograd.grad(values.sum(), self.seen, retain_graph=keep_graph)[0][self.rows]
+        return taken(torch.autograd.grad(values.sum(), self.seen, retain_graph=keep_graph), self.rows)[0]
 
-    def standing(self, stay: Tensor) -> "Iterate":
-        """Without the images that leave: stay is bool (N,)."""
-        return Iterate(
-            self.network, self.pixels[stay], self.perturbation[stay], self.logits[stay], self.seen, self.rows[stay]
-        )
+    def standing(self, rows: Tensor) -> "Iterate":
+        """Without the images that leave; rows: the places of the others."""
+        return Iterate(self.network, *taken((self.pixels, self.perturbation, self.logits), rows), self.seen, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +130,14 @@ class Attack(ABC):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
         result = AttackResult(
-            torch.zeros_like(pixels),
+            torch.zeros_like(pixels, memory_format=torch.contiguous_format),
             torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device),
             torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device),
         )
         with tqdm(total=len(pixels), desc=type(self).__name__, unit="image", disable=not progress, leave=False) as bar:
             for network, rows in self.networks(classifier, coarse_labels):
                 size = batch_size or fitting_batch(network, pixels[rows])
-                for part in rows.split(size):
-                    labels = coarse_labels[part], fine_labels[part]
-                    done = self.attack_batch(classifier, network, pixels[part], *labels, bar, watch)
-                    for total, value in zip(vars(result).values(), done, strict=True):
-                        total[part] = value
+                self.loop(classifier, network, rows, size, (pixels, coarse_labels, fine_labels), result, bar, watch)
         return result
 
     def networks(self, classifier: CoarseToFine, coarse_labels: Tensor) -> list[tuple[nn.Module, Tensor]]:
@@ -160,59 +154,71 @@ class Attack(ABC):
             )
         return [(classifier.fine[label], (coarse_labels == label).nonzero().squeeze(1)) for label in present]
 
-    def attack_batch(
+    def loop(
         self,
         classifier: CoarseToFine,
         network: nn.Module,
-        pixels: Tensor,
-        coarse: Tensor,
-        fine: Tensor,
+        waiting: Tensor,
+        size: int,
+        images: tuple[Tensor, Tensor, Tensor],
+        result: AttackResult,
         bar: tqdm,
         watch: Callable[[Iterate], None] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loop of Algorithm 1 over one batch for one network; the fields of `AttackResult`."""
-        perturbation = self.initial(pixels)
-        fooled = torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
-        iterations = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
-        standing = torch.arange(len(pixels), device=pixels.device)  # rows still attacked
-        with torch.no_grad():
-            memory = self.start(network, pixels, coarse if self.level == "coarse" else fine)
+    ) -> None:
+        """Algorithm 1 for one network on the rows `waiting` of images, `size` of them at a time; fills `result`.
+
+        Each image counts its own steps: when half of those under attack have left, the next come in beside the others.
+        """
+        pixels, coarse, fine = images
+        labels = coarse if self.level == "coarse" else fine
         prepared = self.prepare(network)
-        best: tuple[Tensor, ...] = ()
-        for iteration in range(self.iterations + 1):
-            last = iteration == self.iterations
-            at = self.look(network, prepared, pixels[standing], perturbation[standing], graph=not last)
+        steps = torch.zeros_like(coarse)
+        smallest = pixels.new_zeros(len(pixels))  # by `rank`: the value of the iterate that is in `result`
+        attacked: tuple[Tensor, ...] = (waiting[:0],)  # rows, pixels, perturbation and memory of images under attack
+        while len(waiting) or len(attacked[0]):
+            if len(waiting) and 2 * len(attacked[0]) <= size:
+                new, waiting = waiting.tensor_split([size - len(attacked[0])])
+                x = channels_last(pixels[new])
+                with torch.no_grad():
+                    entering = new, x, self.initial(x), *self.start(network, x, labels[new])
+                attacked = tuple(map(torch.cat, zip(attacked, entering, strict=True))) if len(attacked[0]) else entering
+            rows, x, eta, *memory = attacked
+            last = steps[rows] == self.iterations
+            at = self.look(network, prepared, x, eta, graph=not last.all())
             if watch is not None:
                 watch(at)
-            flipped, success = self.outcome(classifier, network, at, coarse[standing], fine[standing])
-            value = self.rank(at, memory)
+            flipped, success = self.outcome(classifier, network, at, coarse[rows], fine[rows])
+            value = self.rank(at, tuple(memory))
             if value is None:
-                fooled[standing] = success
                 leaving = flipped if self.stops_at_flip else success
-            else:
-                # All images stay for K steps; what is returned of each is its best iterate.
-                best = better_of(best, (at.perturbation, success, torch.full_like(iterations, iteration), value))
-                leaving = torch.zeros_like(success)
-            bar.update(len(standing) if last else int(leaving.sum()))
-            standing, memory = standing[~leaving], tuple(entry[~leaving] for entry in memory)
-            if last or not len(standing):
-                break
-            with torch.enable_grad():
-                moved, memory = self.step(at.standing(~leaving), memory)
-            still = torch.equal(moved, perturbation[standing])
-            perturbation[standing] = moved
-            iterations[standing] += 1
-            if iteration == 0 and still:
-                warnings.warn(
-                    f"{type(self).__name__}: the first step moved none of {len(standing)} images, for their gradient "
-                    "is zero; c2f_lrp.attacks.preflight says more",
-                    stacklevel=2,
-                )
-        return best[:3] if best else (perturbation, fooled, iterations)
+                better = leaving | last
+            else:  # all images stay for K steps; of each its best iterate is returned: fooled first, then by value
+                leaving, better = torch.zeros_like(success), steps[rows] == 0
+                fooled, less = result.fooled[rows], value < smallest[rows]
+                better |= (success & ~fooled) | ((success == fooled) & less)
+                smallest[rows[better]] = value[better]
+            kept = rows[better]
+            result.perturbation[kept], result.fooled[kept] = eta[better], success[better]
+            result.iterations[kept] = steps[kept]
+            stay = (~(leaving | last)).nonzero().flatten()
+            bar.update(len(rows) - len(stay))
+            rows, x, eta, *memory = taken(attacked, stay)
+            if len(rows):
+                with torch.enable_grad():
+                    moved, memory = self.step(at.standing(stay), tuple(memory))
+                steps[rows] += 1
+                if (steps[rows] == 1).all() and torch.equal(moved, eta):
+                    warnings.warn(
+                        f"{type(self).__name__}: the first step moved none of {len(rows)} images, for their gradient "
+                        "is zero; c2f_lrp.attacks.preflight says more",
+                        stacklevel=2,
+                    )
+                eta = moved
+            attacked = rows, x, eta, *memory
 
     def look(self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, *, graph: bool) -> Iterate:
         """The iterate at pixels + perturbation; `graph`: a step follows."""
-        seen = pixels + perturbation
+        seen = channels_last(pixels + perturbation)
         with torch.set_grad_enabled(graph and self.uses_logits):
             logits = finite(network(seen.requires_grad_(graph and self.uses_logits)))
         rows = torch.arange(len(pixels), device=pixels.device)
@@ -285,21 +291,22 @@ def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
     return min(LARGEST_BATCH, 2 ** (fits.bit_length() - 1))
 
 
-def better_of(kept: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Of (perturbation, fooled, iteration, value) the better one for each image: fooled first, then by value."""
-    if not kept:
-        return new
-    better = (new[1] & ~kept[1]) | ((new[1] == kept[1]) & (new[3] < kept[3]))
-    return tuple(
-        torch.where(better.view(-1, *[1] * (entry.ndim - 1)), entry, before)
-        for before, entry in zip(kept, new, strict=True)
-    )
+def taken(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+    """These rows, in rising order, of each."""
+    if len(rows) == len(tensors[0]):
+        return tensors
+    return tuple(channels_last(tensor[rows]) for tensor in tensors)
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Images in the order of memory in which CPUs convolve faster; others as they are."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tensor:
     """The perturbation within [-eps, eps] and, added to the pixels, within [0, 255]: both exactly, also in float32."""
-    inside = torch.maximum(torch.minimum(perturbation, 255 - pixels), -pixels)
-    return inside if eps is None else inside.clamp(-eps, eps)
+    inside = torch.clamp(perturbation, -pixels, 255 - pixels)
+    return inside if eps is None else inside.clamp_(-eps, eps)
 
 
 def input_gradient(objective, attacked: Tensor) -> Tensor:

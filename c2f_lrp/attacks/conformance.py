@@ -28,7 +28,7 @@ def check_attack(
     require(n >= 2, f"{n} image was given; company cannot be checked with fewer than two")
     given = [tensor.clone() for tensor in (pixels, coarse, fine)]
     before = snapshot(classifier)
-    result = attack(classifier, pixels, coarse, fine)
+    result = attack(classifier, pixels, coarse, fine, batch_size=n)
     require(snapshot(classifier) == before, f"{name} changed the classifier: weights, gradients, mode or hooks")
     require(
         all(map(torch.equal, given, (pixels, coarse, fine))), f"{name} changed the images or labels that it was given"
@@ -43,11 +43,14 @@ def check_attack(
         require(equal and moved <= (0 if exact else tolerance), f"{name}: {what}; pixels differ by up to {moved:.2g}")
 
     every = torch.arange(n)
-    same(attack(classifier, pixels, coarse, fine, progress=True), every, True, "a second call gives another result")
+    other = attack(classifier, pixels, coarse, fine, batch_size=n, progress=True)
+    same(other, every, True, "a second call gives another result")
     with torch.no_grad():
-        other = attack(classifier, pixels, coarse, fine)
+        other = attack(classifier, pixels, coarse, fine, batch_size=n)
     same(other, every, True, "the result is another where gradients are switched off")
     same(attack(classifier, pixels, coarse, fine, batch_size=1), every, False, "batches of one give another result")
+    other = attack(classifier, pixels, coarse, fine, batch_size=n // 2 + 1)
+    same(other, every, False, "images that come in when others have left get another result")
     back = every.flip(0)
     other = attack(classifier, pixels[back], coarse[back], fine[back])
     same(other, back, False, "the order of the images matters")
@@ -100,7 +103,8 @@ def check_leaving(attack, result, classifier, pixels, coarse, fine) -> None:
     n = int(result.iterations[fooled].min())
     if n == 0:
         return
-    short = dataclasses.replace(attack, iterations=n)(classifier, pixels, coarse, fine)
+    # In the same company, so that sums are rounded in the same way.
+    short = dataclasses.replace(attack, iterations=n)(classifier, pixels, coarse, fine, batch_size=len(pixels))
     done = fooled[result.iterations[fooled] == n]
     require(bool(short.fooled[done].all()), f"{name}: images {done.tolist()}, fooled after {n} steps, are not by {n}")
     require(

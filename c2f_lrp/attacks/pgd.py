@@ -35,7 +35,7 @@ class PGD(BoundedAttack):
         (labels,) = memory
         gradient = at.gradient(F.cross_entropy(at.logits, labels, reduction="none"))
         size = self.eps / 4 if self.step_size is None else self.step_size
-        return clip(at.perturbation + size * gradient.sign(), at.pixels, self.eps), memory
+        return clip(at.perturbation.add(gradient.sign_(), alpha=size), at.pixels, self.eps), memory
 
 
 class PGDC(PGD):
