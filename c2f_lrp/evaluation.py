@@ -145,8 +145,9 @@ HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
 def attackable(classifier: CoarseToFine, images: Images | LazyImages, level: str) -> Tensor:
     """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class."""
     if level == "coarse":
-        return torch.arange(len(images))
-    return (torch.tensor(classifier.hierarchy.n_fine)[images.coarse] > 1).nonzero().flatten()
+        return torch.arange(len(images), device=images.coarse.device)
+    n_fine = torch.tensor(classifier.hierarchy.n_fine, device=images.coarse.device)
+    return (n_fine[images.coarse] > 1).nonzero().flatten()
 
 
 def slices(images: Images | LazyImages, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
@@ -163,7 +164,7 @@ def as_float(images: Images) -> Images:
 
 def warn_of_doubts(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
     """Warn of what `attacks.preflight` finds with the first n images that are classified correctly."""
-    images = as_float(images)
+    images = as_float(images).to(next(classifier.parameters()).device)
     labels = images.coarse, images.fine
     right = torch.stack([a == b for a, b in zip(classifier.predict(images.pixels), labels, strict=True)]).all(0)
     few = images[right.nonzero().flatten()[:n]]
@@ -385,7 +386,7 @@ def panels(
     if len(levels) != 1:
         raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
     network, _ = level_of(classifier, *levels, coarse)
-    batch, labels = pixels[None], (torch.tensor([coarse]), torch.tensor([fine]))
+    batch, labels = pixels[None], [torch.tensor([label], device=pixels.device) for label in (coarse, fine)]
     org, adv = adversarial_labels(network(batch))
     lrp = LRP(network, init, bias)
     perturbations = {"before": torch.zeros_like(batch)}
@@ -403,7 +404,8 @@ def panel(
 ) -> Panel:
     """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
     attacked = (pixels + perturbation)[None]
-    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, [torch.tensor([org]), torch.tensor([adv])])]
+    labels = [torch.tensor([label], device=attacked.device) for label in (org, adv)]
+    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, labels)]
     norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
     scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
     after = [label.item() for label in classifier.predict(attacked)]

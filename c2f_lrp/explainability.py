@@ -45,9 +45,9 @@ def measure(
     parts = []
     for label in labels:
         network = classifier.coarse if label is None else classifier.fine[label]
-        chosen = torch.arange(len(images)) if label is None else (images.coarse == label).nonzero().flatten()
+        chosen = torch.ones_like(images.coarse) if label is None else images.coarse == label
         lrp = choose_lrp(network, init, bias)
-        for rows in chosen.split(BATCH):
+        for rows in chosen.nonzero().flatten().split(BATCH):
             part, eta = images[rows.tolist()], perturbation[rows]
             before = explain(lrp, part.pixels, control=True)
             with torch.no_grad():
@@ -332,7 +332,7 @@ def gradient_cosines(network: nn.Module, pixels: Tensor, readings: dict[str, dic
         gradient = input_gradient(lambda x, lrp=lrp, p=choice["p"]: lrp_loss(lrp, x, org, adv, p), pixels)
         norms = gradient.flatten(1).norm(dim=1)
         cosines = metrics.cosine(gradient, reference).where(norms > 0, torch.nan)
-        rows.append(pd.DataFrame({"reading": name, "cosine": cosines.numpy(), "norm": norms.numpy()}))
+        rows.append(pd.DataFrame({"reading": name, "cosine": cosines.cpu().numpy(), "norm": norms.cpu().numpy()}))
     return pd.concat(rows, ignore_index=True)
 
 

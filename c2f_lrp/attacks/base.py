@@ -259,10 +259,10 @@ class BoundedAttack(Attack):
     def initial(self, pixels: Tensor) -> Tensor:
         if not self.random_start:
             return super().initial(pixels)
-        noise = torch.empty(pixels.shape, dtype=torch.float64)
+        noise = torch.empty(pixels.shape, dtype=torch.float64, device="cpu")  # the same on every device
         for row, image in enumerate(pixels):
-            content = zlib.crc32(image.float().cpu().contiguous().numpy().tobytes(), self.seed)
-            generator = torch.Generator().manual_seed(content)  # which reads 32 bits
+            content = zlib.crc32(image.float().contiguous().cpu().numpy().tobytes(), self.seed)
+            generator = torch.Generator("cpu").manual_seed(content)  # which reads 32 bits
             noise[row].uniform_(-self.eps, self.eps, generator=generator)
         return clip(noise.to(pixels), pixels, self.eps)
 

@@ -42,7 +42,7 @@ def check_attack(
         equal = all(map(torch.equal, *counts))
         require(equal and moved <= (0 if exact else tolerance), f"{name}: {what}; pixels differ by up to {moved:.2g}")
 
-    every = torch.arange(n)
+    every = torch.arange(n, device=pixels.device)
     other = attack(classifier, pixels, coarse, fine, batch_size=n, progress=True)
     same(other, every, True, "a second call gives another result")
     with torch.no_grad():
@@ -124,7 +124,7 @@ def snapshot(classifier: CoarseToFine) -> tuple:
 
 
 def checksum(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return zlib.crc32(tensor.detach().contiguous().cpu().numpy().tobytes())
 
 
 def require(condition: bool, message: str) -> None:

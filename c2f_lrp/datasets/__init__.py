@@ -34,7 +34,7 @@ class Images:
 
     def __getitem__(self, rows) -> "Images":
         """The images at `rows`: a slice, a list of positions or a bool mask (N,)."""
-        rows = torch.arange(len(self))[rows].reshape(-1)
+        rows = torch.arange(len(self), device=self.pixels.device)[rows].reshape(-1)
         return Images(
             self.pixels[rows],
             self.coarse[rows],
