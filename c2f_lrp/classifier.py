@@ -46,8 +46,8 @@ class Classifier(nn.Module):
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
-        size = self.settings.get("image_size", pixels.shape[-1])
-        if pixels.shape[-2:] != (size, size):
+        size = self.settings.get("image_size")
+        if size and pixels.shape[-2:] != (size, size):
             height, width = pixels.shape[-2:]
             raise ValueError(f"pixels are {height}x{width}; this network takes {size}x{size}: scale the images first")
         return self.layers(self.normalize(pixels))
