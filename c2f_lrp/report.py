@@ -133,7 +133,7 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
     for profile in ("scenes", "tiny-imagenet", "imagenet"):
         if profile not in find(table, out):
             root = " --root DIR" if get_profile(profile).needs_root else ""
-            sentences.append(f"{profile}: no {table} yet; c2f-lrp reproduce --profile {profile}{root} makes it.")
+            sentences.append(f"{profile}: no {table} yet; `c2f-lrp reproduce --profile {profile}{root}` makes it.")
     return sentences
 
 

@@ -49,7 +49,7 @@ def test_other_profiles_weights_are_found_beside_those_that_were_named(tmp_path,
 
 def test_what_is_missing_is_said(out):
     words = report.bullets(report.in_words("table_1", out))
-    assert "- tiny-imagenet: no table_1 yet; c2f-lrp reproduce --profile tiny-imagenet --root DIR makes it." in words
+    assert "- tiny-imagenet: no table_1 yet; `c2f-lrp reproduce --profile tiny-imagenet --root DIR` makes it." in words
     assert "scenes: no table_1" not in words and "at most 40 steps of 10 on 30 of 40 images" in words
     assert len(report.in_words("table_2", out)) == 3 and report.claims("table_2", out).empty
     assert list(report.beside("table_2", out).index.get_level_values("source").unique()) == ["paper"]
