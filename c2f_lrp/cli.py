@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
     sub.add_argument("--weights", type=Path, help=weights)
 
-    sub = commands.add_parser("book", help="Build the read-along book, as web pages.")
+    sub = commands.add_parser("book", help="Build the read-along book and the slides, as web pages.")
     sub.set_defaults(run=book)
     sub.add_argument("--out", type=Path, default=Path("build/book"), help="where the pages go (default: build/book/)")
 
@@ -188,7 +188,7 @@ def book(options: argparse.Namespace) -> int:
     # Every page anew, as Sphinx does not see when figures change; a warning, such as of a link to nowhere, is an error.
     failed = build(["-EnWq", "--keep-going", "-c", str(notebooks / "book"), str(notebooks), str(options.out)])
     if not failed:
-        print(f"open {options.out / 'index.html'}")
+        print(f"open {options.out / 'index.html'}; the slides are {options.out / 'slides.html'}")
     return failed
 
 

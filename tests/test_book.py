@@ -84,3 +84,14 @@ def test_results_show_every_figure_and_table_with_its_command(book):
         for sidecar in sidecars:
             assert f'id="{sidecar.stem.replace("_", "-")}"' in text, f"{folder.name}/{sidecar.name} is not shown"
         assert re.sub("<.*?>", "", text).count("c2f-lrp reproduce --only ") == len(sidecars)
+
+
+def test_slides_need_no_network(book):
+    """Pictures are inside; scripts, styles and fonts beside the page; and reveal.js knows its plugin's name."""
+    found = Links(book / "slides.html")
+    assert len([load for load in found.loads if load.startswith("data:image/png")]) >= 4
+    beside = [load for load in found.loads if not load.startswith("data:")]
+    assert beside and all((book / load).is_file() for load in beside), beside
+    sheets = [load for load in beside if load.endswith(".css")]
+    assert not any("url(http" in (book / sheet).read_text(encoding="utf-8") for sheet in sheets)
+    assert "require(" not in (book / "slides.html").read_text(encoding="utf-8")

@@ -8,12 +8,15 @@ import json
 import pkgutil
 import re
 import shlex
+import shutil
 from os.path import relpath
 from pathlib import Path
 
 import nbformat
 import papermill
+import sphinx_revealjs
 from docutils import nodes
+from nbconvert import SlidesExporter
 from sphinx import addnodes
 
 import c2f_lrp
@@ -217,3 +220,26 @@ def sources(app, doctree) -> None:
         if name in known:
             uri = app.builder.get_relative_uri(app.env.docname, f"_modules/{name}")
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
+
+
+def slides(app, exception) -> None:
+    """build-finished: the slides beside the book, with reveal.js from the package that carries it."""
+    if exception:
+        return
+    exporter = SlidesExporter(
+        template_name="_slides",
+        extra_template_basedirs=[str(HERE)],
+        reveal_url_prefix="_static/reveal",
+        reveal_theme="white",  # the default asks a server for its fonts
+        mathjax_url=app.config.mathjax_path,
+        embed_images=True,
+        exclude_input=True,
+    )
+    # nbconvert puts pictures into the page only from below a given folder.
+    text = (HERE / "slides.ipynb").read_text(encoding="utf-8").replace("../../figures/", "figures/")
+    here = {"metadata": {"path": str(REPOSITORY)}}
+    body, _ = exporter.from_notebook_node(nbformat.reads(text, 4), resources=here)
+    Path(app.outdir, "slides.html").write_text(body, encoding="utf-8")
+    reveal = Path(sphinx_revealjs.__file__).parent / "_static" / "revealjs"
+    for part in ("dist", "plugin/notes"):
+        shutil.copytree(reveal / part, Path(app.outdir, "_static", "reveal", part), dirs_exist_ok=True)
