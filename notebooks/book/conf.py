@@ -39,8 +39,8 @@ html_copy_source = False
 autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}
 autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
-# Types of other packages have no page here.
-nitpick_ignore_regex = [("py:.*", r"(torch|numpy|pandas|matplotlib|pathlib|argparse|collections|PIL|tqdm)\b.*")]
+# What other packages define has no page here.
+nitpick_ignore_regex = [("py:.*", r"(?!c2f_lrp\b).*")]
 
 
 def setup(app):

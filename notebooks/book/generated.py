@@ -181,6 +181,8 @@ def complete(app, docname: str, source: list[str]) -> None:
             if cell.cell_type == "code":
                 bar = "application/vnd.jupyter.widget-view+json"
                 cell.outputs = [output for output in cell.outputs if bar not in output.get("data", {})]
+            else:
+                cell.source = unlink(cell.source, page)
         notebook.cells.append(nbformat.v4.new_markdown_cell(footer(page)))
         source[0] = nbformat.writes(notebook)
         return
@@ -190,6 +192,18 @@ def complete(app, docname: str, source: list[str]) -> None:
         r"<!-- readme: (.+) -->": lambda found: readme(found[1], page),
     }.items():
         source[0] = re.sub(mark, make, source[0])
+    source[0] = unlink(source[0], page)
+
+
+def unlink(text: str, page: Path) -> str:
+    """Folders and the README have no page in the book: they are named there, and not linked."""
+
+    def plain(found: re.Match) -> str:
+        path = (page.parent / found[2]).resolve()
+        outside = path.suffix == ".md" and not path.is_relative_to(HERE.parent)
+        return found[1] if outside or path.is_dir() else found[0]
+
+    return re.sub(r"\[([^\]\n]+)\]\((?!https?:|path:|#)([^)#\s]+)[^)\s]*\)", plain, text)
 
 
 def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
