@@ -137,19 +137,19 @@ def attention(way: Way, image: Images, before: Panel, now: Panel) -> str:
     """A line of HTML: which share of both labels' positive relevance lies on the object, and on the other object."""
     if image.object_masks is None:
         return "Where attention went cannot be said in numbers: nobody drew the outlines of this photograph's objects."
-    places = {"the object": image.object_masks}
+    places = {"on the object": image.object_masks}
     if image.secondary_masks is not None and image.secondary_masks.any():
         other = way.classifier.hierarchy.coarse_names[image.secondary_coarse.item()]
-        places[f"the other object ({other})"] = image.secondary_masks
+        places[f"on the {other} beside it"] = image.secondary_masks
     heatmaps = {way.org: (before.relevance_org, now.relevance_org), way.adv: (before.relevance_adv, now.relevance_adv)}
     parts = []
     for label, pair in heatmaps.items():
         moves = []
         for place, mask in places.items():
             was, is_now = (relevance_mass(heatmap[None], mask).item() for heatmap in pair)
-            moves.append(f"{was:.0%} → {is_now:.0%} on {place}")
-        parts.append(f"relevance of <b>{way.names[label]}</b> {', '.join(moves)}")
-    return f"Attention: {'; '.join(parts)}."
+            moves.append(f"{place} {was:.0%} → {is_now:.0%}")
+        parts.append(f"of <b>{way.names[label]}</b> {', '.join(moves)}")
+    return f"Relevance {'; '.join(parts)}."
 
 
 # ---------------------------------------------------------------------------------------------------- the widgets
@@ -174,26 +174,29 @@ class Demo:
 
     def make_widgets(self) -> None:
         words = dict(style={"description_width": "initial"}, layout=Layout(width="auto"))
-        self.image = widgets.Dropdown(options=self.image_names(), description="image", **words)
-        self.photo = widgets.FileUpload(
-            accept="image/*", description="a photograph of yours", layout=Layout(width="auto")
+        self.image = widgets.Dropdown(
+            options=self.image_names(), description="image", **words | dict(layout=Layout(width="275px"))
         )
-        self.level = widgets.ToggleButtons(options=LEVELS, style={"button_width": "4em"}, layout=Layout(width="auto"))
+        self.photo = widgets.FileUpload(
+            accept="image/*", description="photograph", layout=Layout(width="auto")
+        )
+        self.level = widgets.ToggleButtons(options=LEVELS, style={"button_width": "5em"}, layout=Layout(width="auto"))
         self.attack = widgets.Dropdown(options=list(ATTACKS), description="attack", **words)
-        self.eps = widgets.IntSlider(10, 1, 40, description="ε", continuous_update=False, **words)
+        sliders = words | dict(layout=Layout(width="230px"))
+        self.eps = widgets.IntSlider(10, 1, 40, description="ε", continuous_update=False, **sliders)
         self.parts = widgets.Dropdown(options=PARTS, value=4, description="a step", **words)
         self.reading = widgets.Dropdown(options=READINGS, description="reading", **words)
         self.loss = widgets.Dropdown(options=LOSSES, description="loss", **words)
         self.play = widgets.Play(interval=600, show_repeat=False)
-        self.step = widgets.IntSlider(0, 0, 1, description="step", **words)
+        self.step = widgets.IntSlider(0, 0, 1, description="step", **sliders)
         self.png = widgets.Image(format="png", layout=Layout(width="100%"))
-        self.text = widgets.HTML()
+        self.text = widgets.HTML(layout=Layout(min_height="4em"))  # the picture below stays where it is
         rows = (
-            (self.image, self.photo, self.level, self.attack, self.eps, self.parts),
-            (self.reading, self.loss, self.play, self.step),
+            (self.image, self.photo, self.level, self.attack, self.reading),
+            (self.eps, self.parts, self.loss, self.play, self.step),
         )
         boxes = [widgets.HBox(row, layout=Layout(flex_flow="row wrap", align_items="center")) for row in rows]
-        self.page = widgets.VBox([*boxes, self.png, self.text], layout=Layout(max_width="1240px"))
+        self.page = widgets.VBox([*boxes, self.text, self.png], layout=Layout(max_width="1240px"))
         widgets.jslink((self.play, "value"), (self.step, "value"))
         for control in (self.image, self.level, self.attack, self.eps, self.parts, self.reading, self.loss):
             control.observe(self.attack_again, "value")

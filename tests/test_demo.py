@@ -75,7 +75,7 @@ def test_where_attention_went_is_told_from_the_masks(page):
     before, _, _ = demo.look(page.way, 0, **page.reading.value)
     positive = before.relevance_org.sum(0).clamp(min=0)
     share = (positive[image.object_masks[0]].sum() / positive.sum()).item()
-    assert f"{share:.0%} → " in page.text.value and f"on the other object ({other})" in page.text.value
+    assert f"{share:.0%} → " in page.text.value and f"on the {other} beside it " in page.text.value
 
 
 def test_a_photograph_is_added_and_chosen(page):

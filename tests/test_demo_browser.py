@@ -1,0 +1,156 @@
+"""The demo as a teacher opens it, JupyterLab in Debian's Chromium: all cells run, a slider moves, the picture changes.
+
+Screenshots go to the test's temporary folder, and to the folder that C2F_LRP_SCREENSHOTS names.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from c2f_lrp.reproduce import NOTEBOOKS
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="Chromium or its driver is not there: apt-get install chromium chromium-driver"
+)
+
+PATIENCE = 150  # seconds for one thing to happen while other tests take both cores; alone it takes a few
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --window-size=1280,800"
+)
+# JupyterLab asks a new user whether it may fetch news; here it may not, and nobody answers.
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
+
+
+@pytest.fixture
+def server(tmp_path):
+    """JupyterLab on a free port of this machine alone, with a copy of the notebook; its address with its token."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(NOTEBOOKS / "00_demo.ipynb", tmp_path / "work")
+    settings = tmp_path / "config" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(SETTINGS))
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    environment = os.environ | {name: str(tmp_path / folder) for name, folder in places.items()}
+    options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.extension_manager=readonly".split()
+    log = open(tmp_path / "server.log", "w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        cwd=tmp_path / "work",
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    def address(_):
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
+        for path in (tmp_path / "runtime").glob("jpserver-*.json"):
+            told = json.loads(path.read_text() or "{}")
+            url = f"{told['url']}api/status?token={told['token']}"
+            with urllib.request.urlopen(url, timeout=10):
+                return f"{told['url']}doc/tree/00_demo.ipynb?token={told['token']}"
+
+    try:
+        yield WebDriverWait(None, PATIENCE, ignored_exceptions=[OSError, ValueError, KeyError]).until(address)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # its kernels too
+        process.wait(timeout=60)
+        log.close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))  # named, so that nothing is looked for
+    driver.set_page_load_timeout(PATIENCE)
+    yield driver
+    driver.quit()
+
+
+def labelled(text: str) -> str:
+    """The widget with this description."""
+    return f"//div[contains(@class, 'jupyter-widgets')][label[text()='{text}']]"
+
+
+def differs(a: Image.Image, b: Image.Image) -> Image.Image | None:
+    """The first picture, if it is another than the second."""
+    return a if a.size != b.size or ImageChops.difference(a, b).getbbox() else None
+
+
+def test_the_demo_in_jupyterlab(server, browser, tmp_path):
+    folder = Path(os.environ.get("C2F_LRP_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def until(what):
+        try:
+            return WebDriverWait(browser, PATIENCE, ignored_exceptions=[WebDriverException, ValueError]).until(what)
+        except TimeoutException:
+            browser.save_screenshot(folder / "in_vain.png")
+            raise
+
+    def one(xpath: str):
+        return until(lambda b: next((e for e in b.find_elements(By.XPATH, xpath) if e.is_displayed()), None))
+
+    def picture(name: str) -> Image.Image:
+        """The demo's picture as it is seen; the whole window is kept, too."""
+        browser.save_screenshot(folder / f"{name}.png")
+        shown = until(drawn)
+        shown.screenshot(str(tmp_path / "picture.png"))
+        return Image.open(tmp_path / "picture.png").convert("RGB")
+
+    def drawn(b):
+        """The widget's picture, once it is decoded."""
+        (image,) = b.find_elements(By.CSS_SELECTOR, "img.widget-image")
+        return b.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 600", image) and image
+
+    def says(text: str):
+        return until(lambda b: text in b.find_element(By.CSS_SELECTOR, ".widget-html-content").text)
+
+    browser.get(server)
+    one("//span[contains(@class, 'jp-StatusBar-TextItem')][contains(., '| Idle')]")  # the kernel is there
+    one("//div[contains(@class, 'lm-MenuBar-itemLabel')][text()='Run']").click()
+    one("//div[contains(@class, 'lm-Menu-itemLabel')][text()='Run All Cells']").click()
+    until(drawn)
+    first = picture("1_run")
+    steps = until(lambda b: b.find_element(By.CSS_SELECTOR, ".widget-html-content").text).split(" of ")[1].split()[0]
+    says(f"step {steps} of {steps}")
+
+    one(labelled("step") + "//div[contains(@class, 'noUi-handle')]").send_keys(Keys.HOME)
+    says(f"step 0 of {steps}")
+    clean = until(lambda b: differs(picture("2_step_0"), first))
+
+    one("//div[contains(@class, 'widget-play')]//button[i[contains(@class, 'fa-play')]]").click()
+    says(f"step {steps} of {steps}")
+
+    Select(one(labelled("attack") + "//select")).select_by_visible_text("PGD")
+    says("PGDC, step")
+    until(lambda b: differs(picture("3_pgd"), clean))
+
+    assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog, [data-mime-type='application/vnd.jupyter.stderr']")
+    assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error']")
+    assert "Error displaying widget" not in browser.page_source
