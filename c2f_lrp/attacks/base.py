@@ -90,7 +90,7 @@ class Attack(ABC):
         """One step from `at`: the next perturbation (N, 3, H, W), within its bounds, and memory."""
 
     def prepare(self, network: nn.Module):
-        """What the steps need of the network, made once for a batch; the network itself, unless a subclass differs."""
+        """What the steps need of the network, made once; the network itself, unless a subclass differs."""
         return network
 
     def initial(self, pixels: Tensor) -> Tensor:
@@ -120,8 +120,8 @@ class Attack(ABC):
         with no perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At
         the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
         own coarse label. Images are attacked in batches of `batch_size`; None: as many as half of the free memory
-        holds, up to 64. Images that leave make room in their batch at once. `watch` is called with every iterate of a
-        batch, the clean images first and the last ones included: what a picture of the way needs.
+        holds, up to 64. When half of a batch has left, the next images fill it up. `watch` is called with every iterate
+        of a batch, the clean images first and the last ones included: what a picture of the way needs.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.

@@ -157,6 +157,7 @@ def speed(classifier, images, repeats: int) -> list[str]:
     for level, network, rows, labels in levels(classifier, images):
         pixels, true = images.pixels[rows], (images.coarse[rows], images.fine[rows])
         flat = flat_classifier(classifier, network, level)
+        in_our_order = pixels.contiguous(memory_format=torch.channels_last)  # as our attacks lay them out by themselves
         deepfool, pgd = (DFC, PGDC) if level == "coarse" else (DFF, PGDF)
         contests: dict[str, dict[str, Callable]] = {
             "DeepFool": {
@@ -170,6 +171,7 @@ def speed(classifier, images, repeats: int) -> list[str]:
             contests[f"PGD, ε = {eps:g}"] = {
                 f"{pgd.__name__} here": partial(pgd(eps=eps), flat, pixels, *true),
                 "foolbox": partial(foolbox_pgd, network, pixels, labels, eps),
+                "foolbox, images channels-last": partial(foolbox_pgd, network, in_our_order, labels, eps),
             }
         for name, jobs in contests.items():
             times = timed(jobs, repeats, "cpu")
@@ -192,7 +194,7 @@ def table_one(classifier, n: int) -> list[str]:
     batched = alone = 0.0
     for name, attack in tqdm(table_attacks("coarse", [10, 20, 40]).items(), desc="Table I", leave=False):
         start = time.perf_counter()
-        rows = evaluate(classifier, images, {name: attack})
+        rows = evaluate(classifier, images, {name: attack}, measures=False)
         middle = time.perf_counter()
         attack(classifier, sample.pixels, sample.coarse, sample.fine, batch_size=1)
         batched += (middle - start) / int(rows.correct.sum())
