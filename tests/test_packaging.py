@@ -2,7 +2,9 @@
 
 import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,6 +60,31 @@ def test_the_lock_holds_every_dependency_within_its_bound(python):
         pin = pins[canonicalize_name(wanted.name)]
         (version,) = [clause.version for clause in pin.specifier]
         assert wanted.specifier.contains(version), f"{text}, but the lock has {version}"
+
+
+def test_the_lock_holds_all_that_is_installed_with_the_package():
+    """What the dependencies ask for in their turn, as far as it is installed here, within their bounds."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    pins, seen = locked(python), set()
+    groups = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][name] for name in ("test", "book", "dask"))]
+    waiting = [(PROJECT["name"], Requirement(text)) for group in groups for text in group]
+    while waiting:
+        asked_by, wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        assert name in pins, f"{asked_by} needs {wanted}, which the lock lacks"
+        (version,) = [clause.version for clause in pins[name].specifier]
+        assert wanted.specifier.contains(version, prereleases=True), f"{asked_by} needs {wanted}; locked: {version}"
+        if (name, tuple(wanted.extras)) in seen:
+            continue
+        seen.add((name, tuple(wanted.extras)))
+        try:
+            texts = requires(name) or []
+        except PackageNotFoundError:  # an extra that is not installed here
+            continue
+        for further in map(Requirement, texts):
+            if further.marker is None or any(further.marker.evaluate({"extra": e}) for e in ("", *wanted.extras)):
+                waiting.append((name, further))
+    assert len(seen) > 50
 
 
 def test_zennit_goes_with_python():
