@@ -1,7 +1,9 @@
 """Bad input, one row for each thing that can be wrong: one clear message, exit code 1, and nothing half-written.
 
 A row of COMMANDS is what a user types, a row of CALLS what a user's script does. Add one for everything new that can
-be refused. `at` is the bench below; in a message `{at}` is its folder and `...` stands for anything.
+be refused. `at` is the bench below; in a message `{at}` is its folder and `...` stands for anything. Elsewhere:
+schedulers that do not answer or run another version (test_cluster.py), manifests line by line (test_hierarchy.py), each
+setting of every attack (test_attacks.py).
 """
 
 import copy

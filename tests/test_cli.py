@@ -62,6 +62,19 @@ def test_a_failing_notebook_is_named_with_its_cell(stage, capfd):
     assert "ZeroDivisionError" in error
 
 
+@pytest.mark.parametrize("command, again", [("reproduce", "run it again with --resume to go on"), ("attack x.jpg", "")])
+def test_an_interruption_is_one_line(stage, monkeypatch, capsys, command, again):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce.papermill, "execute_notebook", interrupted)
+    monkeypatch.setattr(photos, "attack_photo", interrupted)
+    assert cli.main([*command.split(), *(["--out", str(stage.out)] if again else ["--profile", "scenes"])]) == 130
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "notebook/s" not in line]
+    told = f"c2f-lrp {command.split()[0]}: interrupted" + f"; {again}" * bool(again)
+    assert [line.strip() for line in lines if line.strip()] == [told]
+
+
 @pytest.fixture
 def photo(tmp_path):
     path = tmp_path / "photo.jpg"
