@@ -141,8 +141,8 @@ def float32_errors(classifier: Classifier, pixels: torch.Tensor) -> str:
     of = [((a - b).norm() / b.norm()).item() for a, b in ((ours, exact), (theirs, exact), (ours, theirs))]
     return (
         f"Relative error of the float32 gradient against float64, where both agree (relevance_memory.md): {LRPC}: "
-        f"{of[0]:.1e}; {ZENNIT}: {of[1]:.1e}. So in float32 the two differ by {of[2]:.1e}, and nothing can agree with "
-        "zennit's better than to zennit's own error."
+        f"{of[0]:.1e}; {ZENNIT}: {of[1]:.1e}. In float32 the two differ by {of[2]:.1e}: they can agree only as well as "
+        "the worse of them."
     )
 
 
