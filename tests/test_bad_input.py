@@ -318,7 +318,7 @@ COMMANDS = {
     "unknown profile to check": (lambda at: "data check --profile cifar", f"profile 'cifar' is unknown; {PROFILES}"),
     "unknown notebook": (
         lambda at: "reproduce --only table_9",
-        "notebook table_9 is unknown; choose from 01_hierarchy_and_data, ...",
+        "notebook table_9 is unknown; choose from ..., 07_table_1, ...",
     ),
     "unknown parameter": (
         lambda at: "reproduce -p epsilon 3",
