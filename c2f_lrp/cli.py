@@ -133,7 +133,8 @@ def demo(options: argparse.Namespace) -> int:
         if not mine.exists():
             shutil.copyfile(notebook, mine)
         notebook = mine
-    server = ["voila"] if options.page else ["jupyterlab", "--LabApp.default_url=/doc"]
+    # JupyterLab would ask, over the demo, whether it may fetch news.
+    server = ["voila"] if options.page else ["jupyterlab", "--LabApp.news_url=None"]
     return subprocess.call([sys.executable, "-m", *server, str(notebook), *options.options])
 
 

@@ -222,7 +222,7 @@ class Demo:
             self.say(str(error))
             return
         last = len(self.way.perturbations) - 1
-        self.play.max = last
+        self.play.max, self.play.value = last, last  # as it is linked to the slider
         set_quietly(self.step, self.show, max=last, value=last)
         self.show()
 

@@ -32,8 +32,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --window-size=1280,800"
 )
-# JupyterLab asks a new user whether it may fetch news; here it may not, and nobody answers.
-SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False}}  # no network is asked
 
 
 @pytest.fixture
@@ -53,7 +52,8 @@ def server(tmp_path):
         "IPYTHONDIR": "ipython",
     }
     environment = os.environ | {name: str(tmp_path / folder) for name, folder in places.items()}
-    options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.extension_manager=readonly".split()
+    options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.news_url=None".split()
+    options.append("--LabApp.extension_manager=readonly")
     log = open(tmp_path / "server.log", "w")
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *options],

@@ -1,0 +1,94 @@
+"""How soon the demo answers: every control changed once and back on several scenes, without a browser.
+
+    python -m tests.benchmarks.demo [--scenes 8]        to demo.md beside this file
+
+A change is timed from the widget's new value to the new picture: attack, heatmaps, drawing, PNG. Every attack is new,
+none comes from the cache. Wall time is what a class waits; processor time hardly minds what else the machine is doing.
+"""
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from c2f_lrp.demo import ATTACKS, LEVELS, LOSSES, Demo
+from c2f_lrp.tables import READINGS
+
+
+def timed(page: Demo, **values) -> tuple[float, float]:
+    """Seconds on the wall and of the processor until all these widgets have their values and the picture is drawn."""
+    page.follow.cache_clear()
+    wall, processor = time.perf_counter(), time.process_time()
+    for name, value in values.items():
+        getattr(page, name).value = value
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def measure(scenes: int) -> pd.DataFrame:
+    """One row per change."""
+    page, rows = Demo(n_images=scenes), []
+
+    def note(change: str, **values) -> None:
+        rows.append((change, *timed(page, **values)))
+
+    timed(page, eps=9)  # what only the first attack pays
+    for row in range(scenes):
+        note("another scene", image=row) if row else None
+        for level in LEVELS:
+            page.level.value = level
+            for name in ATTACKS:
+                page.attack.value = name
+                note(f"{name}, {level}: another step", step=0)
+                if name != "DeepFool":
+                    note(f"{name}, {level}: another ε", eps=20)
+                    page.eps.value = 10
+                else:
+                    page.attack.value = "PGD"
+                    note(f"{name}, {level}: chosen", attack=name)
+        page.level.value, page.attack.value = "coarse", next(iter(ATTACKS))
+        for reading_name, reading in READINGS.items():
+            page.reading.value = reading
+            for loss_name, loss in LOSSES.items():
+                page.loss.value = loss
+                note(f"LRP, {reading_name}, loss {loss_name}: another ε", eps=20)
+                page.eps.value = 10
+        page.reading.value, page.loss.value = next(iter(READINGS.values())), "eq7"
+    return pd.DataFrame(rows, columns=["change", "wall", "processor"])
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--scenes", type=int, default=8)
+    scenes = options.parse_args().scenes
+    before = os.getloadavg()[0]
+    rows = measure(scenes)
+    groups = rows.groupby("change", sort=False)
+    table = pd.DataFrame(
+        {
+            "times": groups.size(),
+            "wall, median s": groups.wall.median(),
+            "wall, slowest s": groups.wall.max(),
+            "processor, median s": groups.processor.median(),
+            "processor, slowest s": groups.processor.max(),
+        }
+    )
+    within = np.mean(rows.wall < 1)
+    text = (
+        f"# How soon the demo answers\n\n`python -m tests.benchmarks.demo --scenes {scenes}`, {os.cpu_count()} cores, "
+        f"torch {torch.__version__} with {torch.get_num_threads()} thread, {platform.machine()}; other work on the "
+        f"machine, as load averages: {before:.1f} before, {os.getloadavg()[0]:.1f} after.\n\n"
+        f"Of {len(rows)} changes {within:.1%} were answered within a second on the wall, and "
+        f"{np.mean(rows.processor < 1):.1%} took less than a second of one processor; the slowest "
+        f"{rows.wall.max():.2f} s and {rows.processor.max():.2f} s.\n\n"
+    )
+    (Path(__file__).parent / "demo.md").write_text(text + table.to_markdown(floatfmt=".2f") + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
