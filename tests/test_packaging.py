@@ -92,12 +92,19 @@ def test_zennit_goes_with_python():
     assert versions == {"3.11.7": "==0.5.1", "3.11.11": "==1.0.0", "3.12.1": "==1.0.0", "3.13.0": "==1.0.0"}
 
 
-def test_environment_installs_the_lock_and_the_package():
+def test_environment_installs_torch_from_one_place_and_the_rest_as_locked():
+    """torch from conda and torchvision from pip do not go together; and pip would bring torch with CUDA."""
     assert ENVIRONMENT["name"] == PROJECT["name"] == "c2f_lrp"
     *conda, pip = ENVIRONMENT["dependencies"]
-    assert pip == {"pip": ["-r requirements-lock.txt", "-e ."]}
-    # torch from one place and torchvision from another do not go together, so conda brings neither.
-    assert [re.split("[=<> ]", text)[0] for text in conda] == ["python", "pip"]
+    bounds = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
+    conda = {requirement.name: requirement.specifier for requirement in map(Requirement, conda[1:])}
+    assert set(conda) == {"pip", "pytorch-cpu", "torchvision"}
+    assert (conda["pytorch-cpu"], conda["torchvision"]) == (bounds["torch"], bounds["torchvision"])
+    *pins, package = pip["pip"]
+    assert package == "-e ."
+    pins = {requirement.name: requirement.specifier for requirement in map(Requirement, pins)}
+    assert set(pins) == set(bounds) - {"torch", "torchvision", "numpy", "pillow"}  # those come with torchvision
+    assert pins == {name: locked("3.12.1")[name].specifier for name in pins}
 
 
 def test_python_versions_agree():
