@@ -4,9 +4,8 @@
 
 DIR holds train/<wnid>/*.JPEG, a few full-size photographs of every group. Weights are random (the layout of
 torchvision's, in place of a download), so accuracies and pictures mean nothing; what is tried and measured is the path:
-read, fine-tune all nine networks for a few steps, save, load, attack two photographs at each level, draw. Needs 10 GB
-of memory, 15 GB of disk and, on two CPU cores that do nothing else, about ten minutes. With --keep, networks that an
-earlier run fine-tuned into FOLDER are not tuned again.
+read, fine-tune all nine networks for a few steps, save, load, attack two photographs at each level, draw. Needs 8 GB
+of memory and 5 GB of disk. With --keep, networks that an earlier run fine-tuned into FOLDER are not tuned again.
 """
 
 import argparse
