@@ -200,7 +200,10 @@ def look(classifier: CoarseToFine, images: Images, level: str, measures: bool) -
     labels = [0] if level == "coarse" else images.coarse[correct].unique().tolist()
     for label in labels if measures else []:
         network, _ = level_of(classifier, level, label)
-        lrp = choose_lrp(network, *READING)
+        try:
+            lrp = choose_lrp(network, *READING)
+        except TypeError as error:
+            raise TypeError(f"{error}; evaluate(..., measures=False) attacks without measuring relevance") from error
         rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
         for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
             explained.append((label, part, explain(lrp, images.pixels[part])))

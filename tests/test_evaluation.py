@@ -270,6 +270,14 @@ def test_rows_hold_the_measures_of_explainability(clf, images, attack):
     assert "entropy of the perturbation" not in evaluation.evaluate(clf, given, {"a": attack}, measures=False)
 
 
+def test_a_network_without_relevance_is_attacked_without_measures(clf, images):
+    other = copy.deepcopy(clf)
+    other.coarse.layers[1] = torch.nn.GELU().eval()
+    with pytest.raises(TypeError, match=r"GELU, which has no rule here.*evaluate\(..., measures=False\)"):
+        evaluation.evaluate(other, images, {"a": PGDC(iterations=1)})
+    assert len(evaluation.evaluate(other, images, {"a": PGDC(iterations=1)}, measures=False)) == 16
+
+
 def test_rows_tell_the_seed_of_a_random_start(clf, images):
     attacks = {"a": PGDC(iterations=1), "b": PGDC(iterations=1, random_start=True, seed=7)}
     rows = evaluation.evaluate(clf, images, attacks, measures=False)

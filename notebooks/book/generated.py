@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.parent.glob("[0-9]*.ipynb"))
 FIGURES = REPOSITORY / "figures"
 LONGEST = 60  # rows of a table that is shown; longer ones are downloaded
-NOT_PARAMETERS = {"profile", "root", "out", "resume"}  # the command line has options of their own for these
+NOT_PARAMETERS = {"profile", "root", "out", "resume", "scheduler"}  # the command line has options for these
 
 
 # ------------------------------------------------------------------------------------------------- figures and tables
