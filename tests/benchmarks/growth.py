@@ -1,15 +1,17 @@
 """How the time and the memory of an evaluation grow with the number of images.
 
-    python -m tests.benchmarks.growth [--whole 200 1000 5000] [--bookkeeping 200 5000 50000]
+    python -m tests.benchmarks.growth [--whole 200 1000 5000] [--bookkeeping 200 5000 50000] [--hand-back]
 
 Each run is a process of its own. "Whole path": embedded scenes drawn, LRPC, measures of relevance, shards written,
 summarised. "Bookkeeping": the same with noise for images, a network of one layer and an attack that does
-nothing, so that what is left is slicing, hashing, writing and collecting rows. Writes growth.csv, growth.png and
-growth.md beside this file.
+nothing, so that what is left is slicing, hashing, writing and collecting rows. --hand-back: the C library gives pieces
+of memory of 1 MiB and more back to the system when they are free, in place of keeping them in pools. Writes growth.csv
+(runs that are there stay, but for those made again), growth.png and growth.md beside this file.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from c2f_lrp.hierarchy import Hierarchy
 
 HERE = Path(__file__).parent
 ALLOWED = 1.1  # the largest peak by the smallest
+HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 STEPS = dict(eps=20, iterations=2)  # a few steps are enough to see how it grows
 
 
@@ -77,7 +80,7 @@ def run(kind: str, count: int) -> dict:
     else:
         classifier, images = stand_ins(count)
         attacks = {"nothing": Nothing()}
-    started, before = time.monotonic(), time.process_time()
+    started, before, idle = time.monotonic(), time.process_time(), peak_mib()
     with tempfile.TemporaryDirectory() as folder:
         rows = evaluation.evaluate(classifier, images, attacks, store=Path(folder), measures=kind == "whole path")
         evaluation.summarize(rows)
@@ -87,6 +90,7 @@ def run(kind: str, count: int) -> dict:
         rows=len(rows),
         cpu_seconds=time.process_time() - before,
         wall_seconds=time.monotonic() - started,
+        idle_mib=idle,
         peak_mib=peak_mib(),
     )
 
@@ -101,18 +105,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--whole", type=int, nargs="*", default=[200, 1000, 5000])
     parser.add_argument("--bookkeeping", type=int, nargs="*", default=[200, 5000, 50_000])
+    parser.add_argument("--hand-back", action="store_true", help="see above")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "COUNT"), help="measure one run and print it")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(run(options.one[0], int(options.one[1]))))
         return
     runs = [("whole path", n) for n in options.whole] + [("bookkeeping", n) for n in options.bookkeeping]
-    found = []
+    allocator, suffix = (HAND_BACK, ", memory handed back") if options.hand_back else ({}, "")
+    path = HERE / "growth.csv"
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["kind", "images"])
     for kind, count in tqdm(runs, unit="run"):
         command = [sys.executable, "-m", "tests.benchmarks.growth", "--one", kind, str(count)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        pd.DataFrame(found).to_csv(HERE / "growth.csv", index=False, float_format="%.6g", lineterminator="\n")
+        settings = dict(check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        done = subprocess.run(command, env=os.environ | allocator, **settings)
+        line = json.loads(done.stdout.splitlines()[-1]) | {"kind": kind + suffix}
+        others = table[(table.kind != line["kind"]) | (table.images != count)]
+        table = pd.concat([others, pd.DataFrame([line])]).sort_values(["kind", "images"])
+        table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     report()
 
 
@@ -121,24 +131,32 @@ def report() -> None:
     table = pd.read_csv(HERE / "growth.csv")
     table["ms of CPU an image"] = 1000 * table.cpu_seconds / table.images
     plotting.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
     lines = []
     for kind, group in table.groupby("kind", sort=False):
         axes[0].loglog(group.images, group.cpu_seconds, "o-", label=kind)
         axes[1].semilogx(group.images, group.peak_mib, "o-", label=kind)
+        if len(group) < 2:
+            continue
         largest = group.peak_mib.max() / group.peak_mib.min()
         word = "within" if largest <= ALLOWED else "NOT within"
         lines.append(f"- {kind}: the largest peak is {largest:.3f} of the smallest, {word} 10 %.")
     axes[0].set(xlabel="images", ylabel="CPU time, s")
     axes[1].set(xlabel="images", ylabel="peak memory, MiB", ylim=(0, 1.25 * table.peak_mib.max()))
-    axes[0].legend()
+    for panel in axes:
+        counts = sorted(table.images.unique())
+        panel.set_xticks(counts, [f"{count:,}" for count in counts])
+        panel.set_xticks([], minor=True)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(HERE / "growth.png", dpi=150, metadata={"Software": None})
     shown = table.rename(columns={"kind": "what", "cpu_seconds": "CPU s", "wall_seconds": "wall s"}).round(2)
-    shown = shown.rename(columns={"peak_mib": "peak MiB"}).to_markdown(index=False)
+    shown = shown.rename(columns={"peak_mib": "peak MiB"}).drop(columns="idle_mib").to_markdown(index=False)
     text = f"""# Growth
 
-Written by `python -m tests.benchmarks.growth`: scenes at 64x64, one thread, {STEPS["iterations"]} steps of LRPC. The
-machine was shared with other work, so CPU time tells more than wall time. Peaks include Python and torch.
+Written by `python -m tests.benchmarks.growth`, with and without `--hand-back`: scenes at 64x64, one thread,
+{STEPS["iterations"]} steps of LRPC. The machine was shared with other work, so CPU time tells more than wall time. Peaks include Python and torch, which take
+{table.idle_mib.max():.0f} MiB. Where memory is handed back, freed pieces of 1 MiB and more go to the system at once
+(`MALLOC_MMAP_THRESHOLD_`); by default the C library keeps them in pools, which grow for the first dozens of shards.
 
 {shown}
 

@@ -75,24 +75,26 @@ def main() -> None:
             time.sleep(0.1)
         whole.finish()
         seconds = time.monotonic() - started
+        each = (seconds - first) / len(whole.shards())
         seen: dict[str, tuple] = {}
         lines = []
-        for kill in tqdm(range(options.kills), desc="kills"):
+        # Moments of the work, in shards: 2.3 is when two are there and a third of the time for the next has passed.
+        for moment in tqdm(sorted(moments.uniform(0, len(whole.shards())) for _ in range(options.kills)), desc="kills"):
             run = Run(Path(folder) / "killed", options.images, "--resume")
-            # After it has begun, and within what a resumed run has to do on average.
-            moment = moments.uniform(0, first + 2 * (seconds - first) / options.kills)
-            time.sleep(moment)
+            while len(run.shards()) < int(moment) and run.process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(moment % 1 * each)
             ended = run.process.poll() is not None
             run.kill()
             now, half = run.shards(), len(list(run.rows.glob("*.part")))
             again = [name for name in seen if now.get(name) != seen[name]]
-            lines.append([kill + 1, f"{moment:.1f}", len(now), half, len(again), "yes" if ended else "no"])
+            lines.append([f"{moment:.2f}", len(now), half, len(again), "yes" if ended else "no"])
             seen = now
         run = Run(Path(folder) / "killed", options.images, "--resume")
         run.finish()
         now = run.shards()
         again = [name for name in seen if now.get(name) != seen[name]]
-        lines.append(["the last, not killed", "", len(now), 0, len(again), "yes"])
+        lines.append(["not killed", len(now), 0, len(again), "yes"])
         same_tables = run.tables() == whole.tables()
         same_rows = {name: facts[2] for name, facts in now.items()} == {
             name: facts[2] for name, facts in whole.shards().items()
@@ -100,10 +102,10 @@ def main() -> None:
         started = time.monotonic()
         Run(Path(folder) / "killed", options.images, "--resume").finish()
         nothing_left = time.monotonic() - started
-        names = ", ".join(run.tables())
-    lost = sum(line[4] for line in lines)
+        names = ", ".join(f"`{name}`" for name in run.tables())
+    lost = sum(line[3] for line in lines)
     yes = {True: "yes", False: "NO"}
-    header = ["kill", "after s", "shards there", "half-written files", "lost or made twice", "was it over"]
+    header = ["killed after shard", "shards there", "half-written files", "lost or made twice", "was it over"]
     table = [header, ["---"] * len(header), *lines]
     text = f"""# Killed and resumed
 
@@ -114,7 +116,8 @@ others used too.
 
 {chr(10).join("| " + " | ".join(map(str, line)) + " |" for line in table)}
 
-- The final table is, byte for byte, that of an undisturbed run ({names}): {yes[same_tables]}.
+- The final tables and figures are, byte for byte, those of an undisturbed run: {yes[same_tables]}.
+  ({names})
 - So are all {len(now)} shards: {yes[same_rows]}.
 - Shards lost, or made again after they were written: {lost}.
 - The undisturbed run took {seconds:.0f} s, of which {first:.0f} s went by before its first shard; a run that found

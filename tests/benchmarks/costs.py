@@ -1,0 +1,162 @@
+"""What the paper's tables and trainings cost, by network size: steps measured on this CPU, hours extrapolated.
+
+    python -m tests.benchmarks.costs        to costs.md beside this file; two minutes and 6 GB
+
+Measured are CPU seconds of one thread for one image, and floating-point operations are counted. Hours of a GPU are
+operations by an assumed speed: no GPU was at hand.
+"""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
+
+from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, Attack
+from c2f_lrp.attacks.base import input_gradient
+from c2f_lrp.classifier import Classifier, vgg16
+from c2f_lrp.lrp import LRP
+from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
+from c2f_lrp.profiles import get_profile
+from c2f_lrp.tables import PAPER_EPS, READINGS, table_attacks
+
+SIZES = {
+    "scenes": dict(width=get_profile("scenes").width, hidden=get_profile("scenes").hidden, image_size=64),
+    "tiny-imagenet": dict(
+        width=get_profile("tiny-imagenet").width, hidden=get_profile("tiny-imagenet").hidden, image_size=64
+    ),
+    "a quarter of VGG-16's width": dict(width=16, hidden=1024, image_size=224),
+    "half of it": dict(width=32, hidden=2048, image_size=224),
+    "VGG-16, the paper's": dict(width=64, hidden=4096, image_size=224),
+}
+SUSTAINED = (5, 20, 80)  # TFLOP/s
+IMAGES = 1000
+EPOCHS = get_profile("imagenet").coarse_epochs  # and as many for the fine networks, which share the photographs out
+PHOTOGRAPHS = round(0.8 * 1_281_167 * 393 / 1000)  # of 393 of 1000 classes, were all equally large
+TURNS = 3
+
+
+def steps_of(network: Classifier) -> dict:
+    """What one step of each kind computes, for one image."""
+    size = network.settings["image_size"]
+    pixels = torch.full((1, 3, size, size), 128.0) + 20 * torch.randn(1, 3, size, size)
+    pixels = pixels.clamp(0, 255)
+    with torch.no_grad():
+        org, adv = adversarial_labels(network(pixels))
+
+    def relevance(reading: dict):
+        lrp = LRP(network, **reading)
+        return lambda: input_gradient(lambda x: lrp_loss(lrp, x, org, adv), pixels)
+
+    def training():
+        network.requires_grad_(True)
+        F.cross_entropy(network(pixels), org).backward()
+        network.requires_grad_(False)
+
+    return {
+        "forward": torch.no_grad()(lambda: network(pixels)),
+        # x + 0: the counter of operations cannot follow a leaf into a module.
+        "gradient": lambda: input_gradient(lambda x: margin(network(x + 0), org, adv), pixels),
+        **{name: relevance(reading) for name, reading in READINGS.items()},
+        "training": training,
+    }
+
+
+def measure(network: Classifier) -> pd.DataFrame:
+    """CPU seconds (median) and GFLOP of one image, one row for each kind of step."""
+    lines = {}
+    for name, step in steps_of(network).items():
+        step()
+        taken = []
+        for _ in range(TURNS):
+            before = time.process_time()
+            step()
+            taken.append(time.process_time() - before)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        lines[name] = {"seconds": sorted(taken)[TURNS // 2], "gflop": counter.get_total_flops() / 1e9}
+    return pd.DataFrame(lines).T
+
+
+def of_step(name: str, attack: Attack, costs: pd.Series) -> float:
+    """What one step of a setting of Table I or II costs: its own, and the forward passes that read the labels again."""
+    forwards = costs["forward"] * (1 if attack.level == "coarse" else 2)
+    if isinstance(attack, LRPC | LRPF):
+        return costs[name.split(" | ")[1]] + forwards
+    if isinstance(attack, DFC | DFF):  # a backward pass for each label
+        labels = 8 if attack.level == "coarse" else 393 / 8
+        return forwards + labels * (costs["gradient"] - costs["forward"])
+    return costs["gradient"] + (forwards - costs["forward"])  # the gradient takes the forward pass that is there
+
+
+def tables(costs: pd.Series) -> float:
+    """Both tables, all settings, IMAGES images, with the steps an image that tiny-imagenet's committed tables took."""
+    total = 0.0
+    for number, level in ((1, "coarse"), (2, "fine")):
+        path = Path(__file__).parents[2] / "figures" / "tiny-imagenet" / f"table_{number}_summary.csv"
+        iterations = pd.read_csv(path, index_col="setting").mean_iterations
+        for name, attack in table_attacks(level, PAPER_EPS).items():
+            total += IMAGES * iterations[name] * of_step(name, attack, costs)
+    return total
+
+
+def trainings(costs: pd.Series) -> float:
+    return 2 * EPOCHS * PHOTOGRAPHS * costs["training"]
+
+
+def hours(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    measured, full = [], []
+    for name, size in tqdm(SIZES.items()):
+        costs = measure(vgg16(8, **size).eval().requires_grad_(False))
+        forward = costs.loc["forward"]
+        cells = [f"{1000 * row.seconds:.0f} ({row.gflop / forward.gflop:.1f})" for row in costs.itertuples()]
+        side = size["image_size"]
+        measured.append([name, f"{size['width']}, {side}×{side}", f"{forward.gflop:.2f}", *cells])
+        for what, total in (("Tables I and II", tables), ("nine trainings", trainings)):
+            there = [hours(total(costs.gflop) / 1000 / speed / 3600) for speed in SUSTAINED]
+            full.append([name, what, hours(total(costs.seconds) / 3600), *there])
+    kinds = ["forward", "gradient of a margin", *(f"LRP loss, {name}" for name in READINGS), "training, both ways"]
+
+    def markdown(header: list[str], lines: list[list]) -> str:
+        return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [header, ["---"] * len(header), *lines])
+
+    speeds = [f"GPU hours at {speed} TFLOP/s" for speed in SUSTAINED]
+    text = f"""# What the full run costs
+
+Written by `python -m tests.benchmarks.costs`; torch {torch.__version__}, CPU.
+
+## Measured: one image, one step
+
+CPU milliseconds of one thread (median of {TURNS}) on a machine that others used too; in brackets the operations, as
+counted, by those of a forward pass. Random weights, which cost what trained ones do.
+
+{markdown(["network", "width, image", "GFLOP a forward", *kinds], measured)}
+
+## Extrapolated: the paper's size
+
+{IMAGES:,} photographs, all settings of Tables I and II, with as many steps an image as the committed tables of
+tiny-imagenet took (`figures/tiny-imagenet`); networks of another size may take more or fewer. Trainings:
+{PHOTOGRAPHS:,} photographs (four fifths of ILSVRC2012's mean class size times 393), {EPOCHS} epochs of the coarse
+network and as many of the eight fine ones, which share the photographs out. Hours of a GPU are operations by an
+assumed sustained speed; nothing was measured on one.
+
+{markdown(["network", "what", "hours of one thread of this CPU", *speeds], full)}
+
+Shards and networks are independent, so hours divide by the number of workers; the fine networks wait for the coarse one
+where they start from its features.
+"""
+    print(text)
+    (Path(__file__).parent / "costs.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
