@@ -154,9 +154,10 @@ def report() -> None:
     text = f"""# Growth
 
 Written by `python -m tests.benchmarks.growth`, with and without `--hand-back`: scenes at 64x64, one thread,
-{STEPS["iterations"]} steps of LRPC. The machine was shared with other work, so CPU time tells more than wall time. Peaks include Python and torch, which take
-{table.idle_mib.max():.0f} MiB. Where memory is handed back, freed pieces of 1 MiB and more go to the system at once
-(`MALLOC_MMAP_THRESHOLD_`); by default the C library keeps them in pools, which grow for the first dozens of shards.
+{STEPS["iterations"]} steps of LRPC. The machine was shared with other work, so CPU time tells more than wall time.
+Peaks include Python and torch, which take {table.idle_mib.max():.0f} MiB. Where memory is handed back, freed pieces of
+1 MiB and more go to the system at once (`MALLOC_MMAP_THRESHOLD_`); by default the C library keeps them in pools, which
+grow for the first dozens of shards.
 
 {shown}
 
