@@ -133,9 +133,8 @@ def demo(options: argparse.Namespace) -> int:
         if not mine.exists():
             shutil.copyfile(notebook, mine)
         notebook = mine
-    # JupyterLab would ask, over the demo, whether it may fetch news.
-    server = ["voila"] if options.page else ["jupyterlab", "--LabApp.news_url=None"]
-    return subprocess.call([sys.executable, "-m", *server, str(notebook), *options.options])
+    server = "voila" if options.page else "jupyterlab"
+    return subprocess.call([sys.executable, "-m", server, str(notebook), *options.options])
 
 
 def reproduce(options: argparse.Namespace) -> int:

@@ -32,7 +32,8 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --window-size=1280,800"
 )
-SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False}}  # no network is asked
+# JupyterLab asks a new user whether it may fetch news; here it may not, and nobody answers.
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
 
 
 @pytest.fixture
@@ -52,8 +53,7 @@ def server(tmp_path):
         "IPYTHONDIR": "ipython",
     }
     environment = os.environ | {name: str(tmp_path / folder) for name, folder in places.items()}
-    options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.news_url=None".split()
-    options.append("--LabApp.extension_manager=readonly")
+    options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.extension_manager=readonly".split()
     log = open(tmp_path / "server.log", "w")
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *options],
