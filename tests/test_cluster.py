@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from networks import SIZE, random_pixels
 
-from c2f_lrp import cli, cluster, evaluation, shards, training
+from c2f_lrp import cli, cluster, evaluation, reproduce, shards, training
 from c2f_lrp.attacks import DFF, PGDC
 from c2f_lrp.datasets import Images, scenes
 from c2f_lrp.profiles import get_profile
@@ -111,6 +111,19 @@ def test_a_scheduler_with_another_version_is_refused(tmp_path, capsys):
         process.wait()
     error = capsys.readouterr().err
     assert f"the scheduler {where} has c2f_lrp 9.9.9 (here {shards.software()['c2f_lrp']}); " in error
+
+
+def test_reproduce_hands_the_address_to_the_notebooks_that_attack_many_images(address, tmp_path, monkeypatch):
+    given = {}
+
+    def execute(path, out, parameters, **settings):
+        given[path.stem] = parameters
+
+    monkeypatch.setenv("C2F_LRP_RUNS", str(tmp_path))
+    monkeypatch.setattr(reproduce.papermill, "execute_notebook", execute)
+    command = ["reproduce", "--only", "table_1", "--only", "figure_1", "--out", str(tmp_path), "--scheduler", address]
+    assert cli.main(command) == 0
+    assert given["07_table_1"]["scheduler"] == address and "scheduler" not in given["05_figure_1"]
 
 
 def test_a_worker_that_joined_later_looks_at_itself():
