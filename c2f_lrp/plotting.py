@@ -66,14 +66,14 @@ def bare(axes, title: str = "") -> None:
 def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8) -> Figure:
     """Images (N, 3, H, W) in rows, each with its title."""
     rows = -(-len(pixels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.25 * columns, 1.45 * rows), squeeze=False)
+    size = (1.25 * columns, 1.5 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, pixels, titles, strict=False):
         axis.axis("on")
         show_image(axis, image, title)
         axis.title.set_fontsize(7)
-    figure.tight_layout(pad=0.4)
     return figure
 
 

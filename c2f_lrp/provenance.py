@@ -109,15 +109,18 @@ def save_page(
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table: truth as yes and no, bars inside cells escaped."""
+    """A Markdown table: truth as yes and no, bars escaped, levels of columns joined."""
 
     def plain(cell):
         if isinstance(cell, bool):
             return "yes" if cell else "no"
+        if isinstance(cell, tuple):
+            return plain(", ".join(part for part in cell if part))
         return cell.replace("|", "\\|") if isinstance(cell, str) else cell
 
     words = table.rename_axis(" " if table.index.name is None and table.index.nlevels == 1 else table.index.names)
     words = words.reset_index().map(plain)
+    words.columns = map(plain, words.columns)
     return words.to_markdown(index=False, floatfmt=".4g") + "\n"
 
 

@@ -1,9 +1,11 @@
 """What became of the labels: outcomes and flows of rows written by hand, and the rows behind them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
-from c2f_lrp import evaluation, plotting, tables
+from c2f_lrp import evaluation, plotting, provenance, tables
 from c2f_lrp.attacks import LRPC
 from c2f_lrp.datasets import Images
 
@@ -56,3 +58,14 @@ def test_the_flow_figure_shows_every_image_twice():
         left = [f"{name} {n}" for name, n in zip(("cat", "dog", "fox"), total.sum(1), strict=True) if n]
         right = [f"{name} {n}" for name, n in zip(("cat", "dog", "fox"), total.sum(0), strict=True) if n]
         assert sorted(texts) == sorted(left + right)
+
+
+def test_markdown_escapes_bars_and_joins_levels():
+    table = pd.DataFrame({("mean |loss|", "a|b"): [True], ("mean |loss|", ""): [0.5]}, index=["x|y"])
+
+    def cells(line):
+        return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+    header, _, line = provenance.markdown(table).splitlines()
+    assert cells(header) == ["", r"mean \|loss\|, a\|b", r"mean \|loss\|"]
+    assert cells(line) == [r"x\|y", "yes", "0.5"]
