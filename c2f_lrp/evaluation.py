@@ -1,6 +1,8 @@
 """Attacks over many images: one row for each image and attack setting, kept in shards, and the tables made of them."""
 
+import ctypes
 import dataclasses
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -118,6 +120,7 @@ def evaluate(
             if store is not None:
                 shards.write_shard(store, table, shard.facts)
             keep(shard, table)
+            hand_back_memory()
     order = {name: place for place, name in enumerate(attacks)}
     keys = sorted(tables, key=lambda key: (order[key[0]], key[1]))
     rows = pd.concat([tables.pop(key).assign(setting=key[0]) for key in keys], ignore_index=True)
@@ -126,6 +129,13 @@ def evaluate(
     if scheduler is not None:
         rows.attrs["device"] = "workers of a Dask cluster"
     return rows
+
+
+def hand_back_memory() -> None:
+    """What is free goes back to the system: glibc keeps it in pools, which grow for the first dozens of shards."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,7 +106,7 @@ PROFILES = {
             coarse_epochs=6,
             fine_epochs=6,
             finish_epochs=3,
-            table_images=200,
+            table_images=1000,
             needs_root=True,
         ),
         Profile(
