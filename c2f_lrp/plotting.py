@@ -127,13 +127,15 @@ def mask_sheet(images: Images, columns: int = 8) -> Figure:
 
 
 def confusion_figure(counts: Tensor, names: tuple[str, ...]) -> Figure:
-    """Counts (M, M) of images by true label (row) and predicted label (column)."""
+    """Counts (M, M) of images by true label (row) and predicted label (column), shaded by their share of the row."""
     figure, axes = plt.subplots(figsize=(4.4, 4))
-    axes.imshow(counts, cmap="Blues")
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, row in enumerate(counts.tolist()):
         for j, count in enumerate(row):
             if count:
-                axes.text(j, i, count, ha="center", va="center", color="white" if i == j else "black", fontsize=8)
+                color = "white" if shares[i, j] > 0.5 else "black"
+                axes.text(j, i, count, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
