@@ -9,13 +9,10 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
-from traitlets.config import Config
 
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.provenance import REPOSITORY, output_folder, runs_folder
 
-# Sockets that only this user's processes reach; over TCP, which Windows needs, each kernel warns of eavesdroppers.
-CONFIG = Config(KernelManager={"transport": "ipc"} if os.name == "posix" else {})
 _PACKAGED = Path(__file__).parent / "notebooks"
 NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
 
@@ -70,7 +67,6 @@ def run_notebooks(
                 # Not where the command was typed: that may be among photographs, and Python imports from there.
                 cwd=executed,
                 progress_bar={"leave": False},
-                config=CONFIG,
             )
         except PapermillExecutionError as error:
             progress.close()
