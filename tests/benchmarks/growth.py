@@ -1,17 +1,15 @@
 """How the time and the memory of an evaluation grow with the number of images.
 
-    python -m tests.benchmarks.growth [--whole 200 1000 5000] [--bookkeeping 200 5000 50000] [--hand-back]
+    python -m tests.benchmarks.growth [--whole 200 1000 5000] [--bookkeeping 200 5000 50000]
 
 Each run is a process of its own. "Whole path": embedded scenes drawn, LRPC, measures of relevance, shards written,
 summarised. "Bookkeeping": the same with noise for images, a network of one layer and an attack that does
-nothing, so that what is left is slicing, hashing, writing and collecting rows. --hand-back: the C library gives pieces
-of memory of 1 MiB and more back to the system when they are free, in place of keeping them in pools. Writes growth.csv
-(runs that are there stay, but for those made again), growth.png and growth.md beside this file.
+nothing, so that what is left is slicing, hashing, writing and collecting rows. Writes growth.csv (runs that are there
+stay, but for those made again), growth.png and growth.md beside this file.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,7 +33,6 @@ from c2f_lrp.hierarchy import Hierarchy
 
 HERE = Path(__file__).parent
 ALLOWED = 1.1  # the largest peak by the smallest
-HAND_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 STEPS = dict(eps=20, iterations=2)  # a few steps are enough to see how it grows
 
 
@@ -105,22 +102,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--whole", type=int, nargs="*", default=[200, 1000, 5000])
     parser.add_argument("--bookkeeping", type=int, nargs="*", default=[200, 5000, 50_000])
-    parser.add_argument("--hand-back", action="store_true", help="see above")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "COUNT"), help="measure one run and print it")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(run(options.one[0], int(options.one[1]))))
         return
     runs = [("whole path", n) for n in options.whole] + [("bookkeeping", n) for n in options.bookkeeping]
-    allocator, suffix = (HAND_BACK, ", memory handed back") if options.hand_back else ({}, "")
     path = HERE / "growth.csv"
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["kind", "images"])
     for kind, count in tqdm(runs, unit="run"):
         command = [sys.executable, "-m", "tests.benchmarks.growth", "--one", kind, str(count)]
         settings = dict(check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        done = subprocess.run(command, env=os.environ | allocator, **settings)
-        line = json.loads(done.stdout.splitlines()[-1]) | {"kind": kind + suffix}
-        others = table[(table.kind != line["kind"]) | (table.images != count)]
+        done = subprocess.run(command, **settings)
+        line = json.loads(done.stdout.splitlines()[-1])
+        others = table[(table.kind != kind) | (table.images != count)]
         table = pd.concat([others, pd.DataFrame([line])]).sort_values(["kind", "images"])
         table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     report()
@@ -153,11 +148,8 @@ def report() -> None:
     shown = shown.rename(columns={"peak_mib": "peak MiB"}).drop(columns="idle_mib").to_markdown(index=False)
     text = f"""# Growth
 
-Written by `python -m tests.benchmarks.growth`, with and without `--hand-back`: scenes at 64x64, one thread,
-{STEPS["iterations"]} steps of LRPC. The machine was shared with other work, so CPU time tells more than wall time.
-Peaks include Python and torch, which take {table.idle_mib.max():.0f} MiB. Where memory is handed back, freed pieces of
-1 MiB and more go to the system at once (`MALLOC_MMAP_THRESHOLD_`); by default the C library keeps them in pools, which
-grow for the first dozens of shards.
+Written by `python -m tests.benchmarks.growth`: scenes at 64x64, one thread, {STEPS["iterations"]} steps of LRPC.
+Peaks include Python and torch, which take {table.idle_mib.max():.0f} MiB.
 
 {shown}
 
