@@ -86,7 +86,7 @@ def test_made_by_the_notebook_are_the_committed_tables(figures_of_this_run, name
     Arithmetic differs in the last bits between processors, and an image that stands at a decision boundary may need
     one step more or less, or fall on the other side. Table I with ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2
     instead of AVX-512 differed by two images of 200 in a fooling ratio and by 0.4 % in a mean of rho; with one thread
-    instead of two, not at all. Allowed: four images, and 2 % in the means of rho.
+    instead of two, by one image. Allowed: four images, and 2 % in the means of rho.
     """
     made = figures_of_this_run / "scenes" / f"{name}.csv"
     if not made.is_file():
