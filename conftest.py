@@ -1,4 +1,4 @@
-"""For the tests and for nbval: figures go to a temporary folder, and files are shared out between processes."""
+"""For the tests and for nbval: what notebooks write goes to temporary folders; files are shared out to processes."""
 
 import os
 import tempfile
@@ -11,7 +11,8 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 _FIGURES = tempfile.TemporaryDirectory(prefix="c2f-lrp-figures-")
-os.environ["C2F_LRP_FIGURES"] = _FIGURES.name  # the notebooks' kernels inherit it
+_RUNS = tempfile.TemporaryDirectory(prefix="c2f-lrp-runs-")
+os.environ |= {"C2F_LRP_FIGURES": _FIGURES.name, "C2F_LRP_RUNS": _RUNS.name}  # the notebooks' kernels inherit them
 _NOTEBOOKS = (Path(__file__).parent / "notebooks").glob("*.ipynb")
 NOTEBOOKS = {path.stem.split("_", 1)[1]: f"notebooks/{path.name}" for path in _NOTEBOOKS}  # by name without number
 
