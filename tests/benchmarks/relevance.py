@@ -4,7 +4,7 @@
     python -m tests.benchmarks.relevance --memory                          memory and errors, to relevance_memory.md
 
 Same network (random weights), same images, one run, the ways taking turns. Needs 16 GB of memory and, on two CPU
-cores, about twenty minutes.
+cores, about ten minutes for each of the two.
 
 zennit's two-pass way is one heatmap for each label, subtracted, its start requiring a gradient (else the gradient is
 wrong, see notebook 03). Memory is measured in a process for each way: the peak above what the process holds before,
@@ -122,27 +122,30 @@ def spread(numerators: list[float], denominators: list[float]) -> str:
     return f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
 
 
+def compared(times: dict[str, list[float]]) -> dict[str, str]:
+    """Each way's cells: median seconds, plain forwards, times as fast as zennit's two passes."""
+    return {
+        name: f"{sorted(values)[len(values) // 2]:.2f} | {spread(values, times[FORWARD])} | "
+        f"{spread(times[ZENNIT], values)}"
+        for name, values in times.items()
+    }
+
+
 def table(batch: int, repeats: int, device: str) -> list[str]:
     classifier, pixels = network(device), images(batch, device)
     jobs = {name: way(name, classifier, pixels) for name in WAYS}
     errors = float32_errors(classifier, pixels)
-    times = timed(jobs, repeats, device)
-    forward, zennit = times[FORWARD], times[ZENNIT]
-    lines = [
+    return [
         f"## Batch {batch}",
         "",
         "| way | median s | plain forwards | times as fast as zennit's two passes |",
         "|---|---|---|---|",
-        *(
-            f"| {name} | {sorted(values)[repeats // 2]:.2f} | {spread(values, forward)} | {spread(zennit, values)} |"
-            for name, values in times.items()
-        ),
+        *(f"| {name} | {cells} |" for name, cells in compared(timed(jobs, repeats, device)).items()),
         "",
         "Relative difference of gradients:",
         "",
         *errors,
     ]
-    return lines
 
 
 class SettledReLU(nn.ReLU):
@@ -193,10 +196,10 @@ def float32_errors(classifier: Classifier, pixels: torch.Tensor) -> list[str]:
         return [*lines, row("as float64 has it", settled(classifier, pixels)), ""]
 
 
-def peak_in_a_process(name: str, batch: int, device: str) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.relevance", "--peak", name, "--batch", str(batch)]
-    answer = subprocess.run([*command, "--device", device], capture_output=True, text=True, check=True)
-    return float(answer.stdout)
+def in_a_process(batch: int, *arguments: str, **environment: str) -> str:
+    """What this program prints there."""
+    command = [sys.executable, "-m", "tests.benchmarks.relevance", "--batch", str(batch), *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
 
 
 def peak(name: str, batch: int, device: str) -> float:
@@ -218,15 +221,6 @@ def peak(name: str, batch: int, device: str) -> float:
     return int(highest) * 1024 / 1e6 - idle
 
 
-def times_in_a_process(batch: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of some ways in a process that keeps the memory it frees."""
-    command = [sys.executable, "-m", "tests.benchmarks.relevance", "--times", "--batch", str(batch)]
-    answer = subprocess.run(
-        [*command, "--repeats", str(repeats)], env=os.environ | KEEP, capture_output=True, text=True, check=True
-    )
-    return json.loads(answer.stdout)
-
-
 def kept(repeats: int) -> list[str]:
     """glibc gives what is above 32 MB back when it is freed, and new memory comes in pages that are cleared singly."""
     lines = [
@@ -235,12 +229,8 @@ def kept(repeats: int) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for batch in (2, 8):
-        times = times_in_a_process(batch, repeats)
-        lines += [
-            f"| {name} | {batch} | {sorted(values)[repeats // 2]:.2f} | {spread(values, times[FORWARD])} | "
-            f"{spread(times[ZENNIT], values)} |"
-            for name, values in times.items()
-        ]
+        times = json.loads(in_a_process(batch, "--times", "--repeats", str(repeats), **KEEP))
+        lines += [f"| {name} | {batch} | {cells} |" for name, cells in compared(times).items()]
     return [*lines, "", "Without these variables freed memory goes back to the system, whose new pages cost time.", ""]
 
 
@@ -248,7 +238,8 @@ def memory_and_errors(device: str, repeats: int) -> list[str]:
     names = (LRPC, P_2, ZENNIT, SIGNED)
     lines = ["| peak MB above the loaded network | batch 2 | batch 8 |", "|---|---|---|"]
     for name in tqdm(names, desc="memory", leave=False):
-        lines.append(f"| {name} | " + " | ".join(f"{peak_in_a_process(name, n, device):.0f}" for n in (2, 8)) + " |")
+        peaks = [float(in_a_process(n, "--peak", name, "--device", device)) for n in (2, 8)]
+        lines.append(f"| {name} | " + " | ".join(f"{value:.0f}" for value in peaks) + " |")
     lines += ["", "| gradient's relative error in float32, images of 64×64 | |", "|---|---|"]
     single = network(device)
     double, pixels = copy.deepcopy(single).double(), images(2, device, size=64)
