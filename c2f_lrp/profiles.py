@@ -18,7 +18,8 @@ class Profile:
     networks: str
     ships: bool  # weights are part of the package
     image_size: int  # pixels a side
-    width: int  # channels of VGG-16's first convolution, at both levels; the paper: 64
+    width: int  # channels of VGG-16's first convolution in the fine networks; the paper: 64
+    coarse_width: int | None  # in the coarse network, if it is wider, which needs feature_epochs
     hidden: int  # units of its two hidden linear layers; the paper: 4096
     dropout: float  # after each of them while training; VGG-16: 0.5
     # 0 where the networks become nearly perfect: smoothed labels then flatten the logits around every training image,
@@ -27,6 +28,7 @@ class Profile:
     train_images: int | None  # how many to draw; None: all photographs of the training split
     validation_images: int | None
     feature_epochs: int  # of a flat network on all fine classes, whose features all start from; 0: no such network
+    coarse_feature_epochs: int  # of another one, for a wider coarse network
     coarse_epochs: int
     fine_epochs: int
     finish_epochs: int  # then so many without warps, see training.py
@@ -78,12 +80,14 @@ PROFILES = {
             ships=True,
             image_size=64,
             width=8,
+            coarse_width=None,
             hidden=128,
             dropout=0.5,
             label_smoothing=0.0,
             train_images=24_000,
             validation_images=4_000,
             feature_epochs=0,
+            coarse_feature_epochs=0,
             coarse_epochs=10,
             fine_epochs=10,
             finish_epochs=0,
@@ -97,12 +101,14 @@ PROFILES = {
             ships=True,
             image_size=64,
             width=16,
+            coarse_width=24,
             hidden=128,
             dropout=0.0,
             label_smoothing=0.1,
             train_images=None,
             validation_images=None,
             feature_epochs=45,
+            coarse_feature_epochs=70,
             coarse_epochs=6,
             fine_epochs=6,
             finish_epochs=3,
@@ -116,12 +122,14 @@ PROFILES = {
             ships=False,
             image_size=224,
             width=64,
+            coarse_width=None,
             hidden=4096,
             dropout=0.5,
             label_smoothing=0.0,
             train_images=None,
             validation_images=None,
             feature_epochs=0,
+            coarse_feature_epochs=0,
             coarse_epochs=3,  # a few suffice: vgg16 knows these classes, and its rate falls to zero meanwhile
             fine_epochs=5,  # on an eighth of the photographs each
             finish_epochs=0,
@@ -131,8 +139,8 @@ PROFILES = {
     )
 }
 PROFILES["imagenet-flat"] = replace(PROFILES["imagenet"], name="imagenet-flat", networks="flat")
-# Photographs and classes of the user's own, in networks and with training settings as for the other photographs.
-PROFILES["folder"] = replace(PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False)
+# Photographs and classes of the user's own, with training settings as for the other photographs.
+PROFILES["folder"] = replace(PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False, coarse_width=None)
 
 
 def get_profile(name: str) -> Profile:

@@ -5,6 +5,8 @@ The paper prints no training settings; these are ours: SGD with Nesterov momentu
 learns first; each fine network starts from its features, so that a few hundred images of one coarse class suffice.
 Where a profile has feature_epochs, a flat network learns all fine classes before that, in half of its steps from images
 cut together (CutMix, Yun et al. 2019), and all nine start from its features: fine labels tell more than coarse ones.
+A coarse network wider than the fine ones starts from a flat network of its own width, which learns from images cut
+together in every step. CutMix goes on in half of the coarse network's steps, or it learns its photographs by heart.
 Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
 Photographs get a few last epochs without warps and lighting, at a small learning rate: the network then sees objects at
 the size they have when it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
@@ -15,7 +17,6 @@ the fifth that the split holds out: accuracies on it flatter the networks.
 """
 
 import csv
-import hashlib
 import json
 import math
 import platform
@@ -48,6 +49,7 @@ MAX_LEARNING_RATE = {"scratch": 0.05, "features": 0.02}  # by what a network sta
 FINISH_LEARNING_RATE = 0.005
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
+CUTMIX = 0.5  # share of the steps
 
 # Fine-tuning: a tenth of the rate that torchvision's vgg16 was trained with, so that its features stay, and that rate
 # itself for the last layer, which is new; both fall to zero along half a cosine.
@@ -118,10 +120,11 @@ def train(
     hierarchy = profile.hierarchy(out)
     folder = writable_folder(out or profile.weights)
     table = checkpoints_table(profile, out)
-    size = dict(width=profile.width, hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
+    size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
     common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
     fine_tuned = profile.networks == "fine-tuned"
-    features, features_of = None, None  # the state of the network whose features the next one starts from, and its hash
+    # The states of the networks whose features the coarse and the fine networks start from.
+    features: dict[str, Path | None] = dict(coarse=None, fine=None)
 
     def side_by_side(jobs: list[Job]) -> None:
         """What is not finished, on the workers. Here nothing is left to do then but to read the states."""
@@ -131,15 +134,21 @@ def train(
             train_there(scheduler, jobs)
 
     if profile.feature_epochs:
-        features = folder / "features.training"
-        settings = size | dict(n_classes=sum(hierarchy.n_fine))
-        run = settings | common | dict(epochs=profile.feature_epochs, images=len(training), cutmix=True)
         starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
         labels = starts[training.coarse] + training.fine
-        job = Job(settings, training.pixels, labels, features, run, start=None)
-        side_by_side([job])
-        job.train(device)
-        features_of = hashlib.sha256(features.read_bytes()).hexdigest()
+
+        def flat(name: str, width: int, epochs: int, cutmix: float) -> Job:
+            settings = size | dict(width=width, n_classes=sum(hierarchy.n_fine))
+            run = settings | common | dict(epochs=epochs, images=len(training), cutmix=cutmix)
+            return Job(settings, training.pixels, labels, folder / f"{name}.training", run, start=None)
+
+        flats = dict(fine=flat("features", profile.width, profile.feature_epochs, CUTMIX))
+        if profile.coarse_width:
+            flats["coarse"] = flat("features_coarse", profile.coarse_width, profile.coarse_feature_epochs, 1.0)
+        side_by_side(list(flats.values()))
+        for job in flats.values():
+            job.train(device)
+        features = {level: flats.get(level, flats["fine"]).state for level in features}
     if fine_tuned:
         common["pretrained"] = sha256_of(pretrained)
     if profile.manifest is None:
@@ -148,20 +157,25 @@ def train(
     def job_of(fine: int | None) -> Job:
         path = network_file(folder, hierarchy, fine)
         epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
-        settings = size | dict(n_classes=hierarchy.n_coarse if fine is None else hierarchy.n_fine[fine])
+        width, n_classes = profile.width, hierarchy.n_fine[fine or 0]
+        if fine is None:
+            width, n_classes = profile.coarse_width or profile.width, hierarchy.n_coarse
+        settings = size | dict(width=width, n_classes=n_classes)
         data, labels = labelled(training, fine)
         for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):
             if not count:
                 raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
-        run = settings | common | dict(epochs=epochs, images=len(data), cutmix=False, fine=fine)
-        run["features_of"] = features_of
-        start = pretrained if fine_tuned else features
+        cutmix = CUTMIX if fine is None and profile.feature_epochs else 0.0
+        run = settings | common | dict(epochs=epochs, images=len(data), cutmix=cutmix, fine=fine)
+        start = features["coarse" if fine is None else "fine"]
+        run["features_of"] = sha256_of(start) if start else None
+        start = pretrained if fine_tuned else start
         return Job(settings, data, labels, path.with_suffix(".training"), run, start, fine_tuned)
 
     rows = []
     tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
     # Those that start from the coarse network have to wait for it.
-    groups = [tasks] if features or fine_tuned else [tasks[:1], tasks[1:]]
+    groups = [tasks] if profile.feature_epochs or fine_tuned else [tasks[:1], tasks[1:]]
     progress = tqdm([(fine, group) for group in groups for fine in group], desc=f"networks of {profile.name}")
     for fine, group in progress:
         path = network_file(folder, hierarchy, fine)
@@ -177,8 +191,8 @@ def train(
         sha256 = save_network(network, path)
         if fine_tuned:  # nothing starts from it any more, and nine of them are 10 GB
             write_state(state, read_state(state), {})
-        if features is None and profile.networks == "trained":
-            features, features_of = state, sha256  # those of the coarse network, which comes first
+        if fine is None and not profile.feature_epochs and not fine_tuned:
+            features["fine"] = state  # the coarse network comes first
         # The accuracy reported is that of the weights as stored, after rounding to half precision.
         batch = max(1, 500 * 64**2 // profile.image_size**2)  # 500 at 64x64; larger images take more memory each
         score = accuracy(load_network(path, sha256), held_out, held_out_labels, device, batch)
@@ -279,7 +293,7 @@ def fit(
             batch = order[step * BATCH : (step + 1) * BATCH]
             inputs, targets = pixels[batch].to(device), labels[batch].to(device)
             inputs = mirror(inputs) if finishing else augment(inputs)
-            if run["cutmix"] and not finishing and torch.rand(()) < 0.5:
+            if run["cutmix"] and not finishing and torch.rand(()) < run["cutmix"]:
                 inputs, targets = cutmix(inputs, targets)
             with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
                 logits = network(inputs.contiguous(memory_format=torch.channels_last))

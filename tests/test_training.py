@@ -53,6 +53,21 @@ def test_an_interrupted_training_ends_with_the_same_weights(drawn, tmp_path, mon
     assert f"{training.accuracy(loaded.coarse, x, y):.4f}" == other[0]["accuracy"]
 
 
+def test_a_wider_coarse_network_starts_from_a_flat_network_of_its_own(drawn, tmp_path):
+    wide = dataclasses.replace(SMALL, coarse_width=4, feature_epochs=1, coarse_feature_epochs=2, coarse_epochs=1)
+    training.train(wide, *drawn, out=tmp_path, command="test")
+    loaded = c2f_lrp.load_classifier("scenes", tmp_path)
+    assert loaded.coarse.settings["width"] == 4 and {fine.settings["width"] for fine in loaded.fine} == {2}
+    flat, own, coarse, fine = (
+        training.read_state(tmp_path / f"{name}.training")["run"]
+        for name in ("features", "features_coarse", "coarse", "fine_bird")
+    )
+    assert [run["n_classes"] for run in (flat, own)] == [sum(loaded.hierarchy.n_fine)] * 2
+    assert [run["cutmix"] for run in (flat, own, coarse, fine)] == [0.5, 1.0, 0.5, 0.0]
+    for run, start in ((coarse, "features_coarse"), (fine, "features")):
+        assert run["features_of"] == training.sha256_of(tmp_path / f"{start}.training")
+
+
 def test_folding_batch_norm_changes_nothing():
     torch.manual_seed(0)
     network = vgg16(5, width=2, hidden=8, image_size=32, batch_norm=True).double()

@@ -23,18 +23,18 @@ from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import PAPER_EPS, READINGS, table_attacks
 
+IMAGENET, TINY = get_profile("imagenet"), get_profile("tiny-imagenet")
+FINE = IMAGENET.hierarchy().n_fine
 SIZES = {
     "scenes": dict(width=get_profile("scenes").width, hidden=get_profile("scenes").hidden, image_size=64),
-    "tiny-imagenet": dict(
-        width=get_profile("tiny-imagenet").width, hidden=get_profile("tiny-imagenet").hidden, image_size=64
-    ),
+    "tiny-imagenet, fine": dict(width=TINY.width, hidden=TINY.hidden, image_size=64),
+    "tiny-imagenet, coarse": dict(width=TINY.coarse_width, hidden=TINY.hidden, image_size=64),
     "a quarter of VGG-16's width": dict(width=16, hidden=1024, image_size=224),
     "half of it": dict(width=32, hidden=2048, image_size=224),
     "VGG-16, the paper's": dict(width=64, hidden=4096, image_size=224),
 }
 SUSTAINED = (5, 20, 80)  # TFLOP/s
 IMAGES = 1000
-EPOCHS = get_profile("imagenet").coarse_epochs  # and as many for the fine networks, which share the photographs out
 PHOTOGRAPHS = round(0.8 * 1_281_167 * 393 / 1000)  # of 393 of 1000 classes, were all equally large
 TURNS = 3
 
@@ -87,7 +87,7 @@ def of_step(name: str, attack: Attack, costs: pd.Series) -> float:
     if isinstance(attack, LRPC | LRPF):
         return costs[name.split(" | ")[1]] + forwards
     if isinstance(attack, DFC | DFF):  # a backward pass for each label
-        labels = 8 if attack.level == "coarse" else 393 / 8
+        labels = len(FINE) if attack.level == "coarse" else sum(n * n for n in FINE) / sum(FINE)
         return forwards + labels * (costs["gradient"] - costs["forward"])
     return costs["gradient"] + (forwards - costs["forward"])  # the gradient takes the forward pass that is there
 
@@ -104,7 +104,8 @@ def tables(costs: pd.Series) -> float:
 
 
 def trainings(costs: pd.Series) -> float:
-    return 2 * EPOCHS * PHOTOGRAPHS * costs["training"]
+    """One coarse network; the fine ones share the photographs out."""
+    return (IMAGENET.coarse_epochs + IMAGENET.fine_epochs) * PHOTOGRAPHS * costs["training"]
 
 
 def hours(value: float) -> str:
@@ -136,7 +137,7 @@ Written by `python -m tests.benchmarks.costs`; torch {torch.__version__}, CPU.
 
 ## Measured: one image, one step
 
-CPU milliseconds of one thread (median of {TURNS}) on a machine that others used too; in brackets the operations, as
+CPU milliseconds of one thread (median of {TURNS}); in brackets the operations, as
 counted, by those of a forward pass. Random weights, which cost what trained ones do.
 
 {markdown(["network", "width, image", "GFLOP a forward", *kinds], measured)}
@@ -145,9 +146,9 @@ counted, by those of a forward pass. Random weights, which cost what trained one
 
 {IMAGES:,} photographs, all settings of Tables I and II, with as many steps an image as the committed tables of
 tiny-imagenet took (`figures/tiny-imagenet`); networks of another size may take more or fewer. Trainings:
-{PHOTOGRAPHS:,} photographs (four fifths of ILSVRC2012's mean class size times 393), {EPOCHS} epochs of the coarse
-network and as many of the eight fine ones, which share the photographs out. Hours of a GPU are operations by an
-assumed sustained speed; nothing was measured on one.
+{PHOTOGRAPHS:,} photographs (four fifths of ILSVRC2012's mean class size times 393), {IMAGENET.coarse_epochs} epochs of
+the coarse network and {IMAGENET.fine_epochs} of the fine ones, which share the photographs out. Hours of a GPU are
+operations by an assumed sustained speed; nothing was measured on one.
 
 {markdown(["network", "what", "hours of one thread of this CPU", *speeds], full)}
 
