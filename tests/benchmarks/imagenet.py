@@ -1,11 +1,12 @@
-"""The whole path of the profile imagenet at full size, VGG-16 at 224x224, and what the paper's full run would cost.
+"""The whole path of the profile imagenet at full size, VGG-16 at 224x224.
 
     python -m tests.benchmarks.imagenet --root DIR [--batch 4] [--keep FOLDER]        to imagenet.md beside this file
 
 DIR holds train/<wnid>/*.JPEG, a few full-size photographs of every group. Weights are random (the layout of
 torchvision's, in place of a download), so accuracies and pictures mean nothing; what is tried and measured is the path:
 read, fine-tune all nine networks for a few steps, save, load, attack two photographs at each level, draw. Needs 8 GB
-of memory and 5 GB of disk. With --keep, networks that an earlier run fine-tuned into FOLDER are not tuned again.
+of memory and 5 GB of disk. With --keep, networks that an earlier run fine-tuned into FOLDER are not tuned again. What
+the full run costs is counted by costs.py.
 """
 
 import argparse
@@ -16,26 +17,22 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 import c2f_lrp
 from c2f_lrp import attacks, photos, training
-from c2f_lrp.classifier import save_network, vgg16
+from c2f_lrp.classifier import save_network
 from c2f_lrp.datasets.imagenet import Crops, Photographs, find
 from c2f_lrp.lrp import LRP
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
 from c2f_lrp.pretrained import FLAT, of_torchvision
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.tables import PAPER_EPS, READINGS, table_attacks
+from c2f_lrp.tables import READINGS
 
 PROFILE = get_profile("imagenet")
 HIERARCHY = PROFILE.hierarchy()
-ILSVRC = 1_281_167 * 393 / 1000  # training photographs of 393 classes, were all classes equally large
 STEPS = 5
-RATES = (10, 50, 200)  # sustained TFLOP/s
 
 
 def everything(root: Path) -> Photographs:
@@ -63,15 +60,9 @@ def peak() -> float:
     return highest
 
 
-def flops(work) -> float:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 def gradient(values, pixels: torch.Tensor) -> None:
     x = pixels.clone().requires_grad_()
-    torch.autograd.grad(values(x * 1).sum(), x)  # the counter of operations takes no leaf
+    torch.autograd.grad(values(x).sum(), x)
 
 
 def few_steps(name: str, eps: list[float]) -> dict[str, attacks.Attack]:
@@ -80,23 +71,9 @@ def few_steps(name: str, eps: list[float]) -> dict[str, attacks.Attack]:
     return {f"{name.upper()}, ε = {eps[0]:g}": attack(eps=eps[0], iterations=STEPS)}
 
 
-def counted() -> dict[str, float]:
-    """FLOP for one photograph on the coarse network; values do not matter."""
-    network, pixels = vgg16(HIERARCHY.n_coarse).eval(), torch.full((1, 3, 224, 224), 100.0)
-    org, adv = torch.tensor([0]), torch.tensor([1])
-    facts = {"training": flops(lambda: network(pixels).sum().backward())}
-    network.requires_grad_(False)
-    facts |= {"forward": flops(lambda: network(pixels))}
-    facts |= {"margin": flops(lambda: gradient(lambda x: network(x)[:, :2].diff(), pixels))}
-    for name, choices in READINGS.items():
-        lrp = LRP(network, **choices)
-        facts[name] = flops(lambda lrp=lrp: gradient(lambda x: lrp_loss(lrp, x, org, adv), pixels))
-    return facts
-
-
 def the_path(root: Path, folder: Path, batch: int) -> tuple[list[tuple], dict]:
-    """Lines (what, seconds, GB) of the whole path, and figures that the cost table takes from it."""
-    photographs, lines, facts = everything(root), [], counted()
+    """Lines (what, seconds, GB) of the whole path, and what else the report says."""
+    photographs, lines, facts = everything(root), [], {}
     crops = Crops(photographs, photographs.coarse, seed=0)
     taken, _ = seconds(lambda: [crops[row] for row in range(len(crops))])
     facts["decode"] = len(crops) / taken
@@ -138,33 +115,7 @@ def the_path(root: Path, folder: Path, batch: int) -> tuple[list[tuple], dict]:
     return lines, facts
 
 
-def tables_flops(facts: dict, level: str) -> float:
-    """FLOP of Table I or II on 1000 photographs, with as many steps as tiny-imagenet's committed table took."""
-    number = 1 if level == "coarse" else 2
-    path = Path(__file__).parents[2] / "figures" / "tiny-imagenet" / f"table_{number}_summary.csv"
-    steps = pd.read_csv(path, index_col="setting").mean_iterations
-    labels = 8 if level == "coarse" else sum(n * n for n in HIERARCHY.n_fine) / sum(HIERARCHY.n_fine)
-    total = 0.0
-    for name, attack in table_attacks(level, PAPER_EPS).items():
-        reread = facts["forward"] * (1 if level == "coarse" else 2)  # at the fine level both labels are
-        if isinstance(attack, attacks.DFC | attacks.DFF):
-            each = facts["forward"] + labels * (facts["margin"] - facts["forward"])
-        elif isinstance(attack, attacks.LRPC | attacks.LRPF):
-            each = facts[name.split(" | ")[1]] + reread
-        else:
-            each = facts["margin"] + reread
-        total += 1000 * steps[name] * each
-    return total
-
-
-def report(lines: list[tuple], facts: dict, batch: int) -> str:
-    passes = ILSVRC * 0.8 * (PROFILE.coarse_epochs + PROFILE.fine_epochs)
-    here = facts["training"] * batch / facts["step"] / 1e12
-    work = {
-        f"training: {passes / 1e6:.1f} million photographs through one network each": passes * facts["training"],
-        "Table I, 1000 photographs": tables_flops(facts, "coarse"),
-        "Table II, 1000 photographs": tables_flops(facts, "fine"),
-    }
+def report(lines: list[tuple], facts: dict) -> str:
     threads = torch.get_num_threads()
     cpu = f"torch {torch.__version__}, CPU, {threads} thread{'s' * (threads > 1)}, {platform.machine()}"
     half = "bfloat16" if training.fast_bfloat16("cpu") else "float32"
@@ -175,9 +126,7 @@ def report(lines: list[tuple], facts: dict, batch: int) -> str:
             "Written by `python -m tests.benchmarks.imagenet`. Random weights in the layout of torchvision's vgg16 "
             "stood in for the trained ones, so labels and pictures mean nothing here; the path and its cost do.",
             "",
-            "## Measured",
-            "",
-            f"{cpu}, shared with other work; training in {half}, attacks in float32. All {len(facts['steps'])} "
+            f"{cpu}; training in {half}, attacks in float32. All {len(facts['steps'])} "
             f"networks were fine-tuned ({', '.join(f'{name} {n}' for name, n in facts['steps'].items())} steps), saved "
             f"({facts['disk']:.2f} GB together), loaded, attacked and drawn.",
             "",
@@ -187,40 +136,7 @@ def report(lines: list[tuple], facts: dict, batch: int) -> str:
             "",
             "What the attacks said: " + "; ".join(facts["said"]) + ".",
             "",
-            "## Counted",
-            "",
-            "| for one photograph | GFLOP | plain forwards |",
-            "|---|---|---|",
-            *(
-                f"| {what} | {facts[key] / 1e9:.1f} | {facts[key] / facts['forward']:.2f} |"
-                for what, key in [
-                    ("plain forward", "forward"),
-                    ("training: forward and backward", "training"),
-                    ("gradient of a margin of logits, as in PGD", "margin"),
-                    *((f"gradient of LRPC's loss, {name}", name) for name in READINGS),
-                ]
-            ),
-            "",
-            "## Extrapolated: the full run on one GPU",
-            "",
-            "Not measured: no GPU was at hand. Hours are FLOP / (3600 · S) for a card that sustains S TFLOP/s in these "
-            f"convolutions; this CPU sustained {here:.2f} TFLOP/s in the training steps above. Training counts "
-            f"{ILSVRC:,.0f} photographs of the 393 classes (ILSVRC2012's mean class size times 393), four fifths of "
-            f"them, {PROFILE.coarse_epochs} epochs of the coarse network and {PROFILE.fine_epochs} of the fine ones. "
-            "The tables count the steps an image took on tiny-imagenet (`figures/tiny-imagenet`), each with the "
-            "forwards that read the labels again; DeepFool one backward for each label.",
-            "",
-            f"| what | PFLOP | {' | '.join(f'hours at {rate} TFLOP/s' for rate in RATES)} | days on this CPU |",
-            f"|---|---|{'---|' * len(RATES)}---|",
-            *(
-                f"| {what} | {flop / 1e15:,.1f} | {' | '.join(f'{flop / 3.6e15 / rate:.2f}' for rate in RATES)} | "
-                f"{flop / here / 8.64e16:.1f} |"
-                for what, flop in work.items()
-            ),
-            "",
-            f"One CPU core decodes {facts['decode']:.0f} photographs a second here. A card at S TFLOP/s trains on "
-            f"{1e12 / facts['training']:.1f} · S a second, so it needs about "
-            f"{1e12 / facts['training'] / facts['decode']:.2f} · S cores to read them.",
+            f"One CPU core decodes {facts['decode']:.0f} photographs a second here.",
             "",
         ]
     )
@@ -235,7 +151,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         lines, facts = the_path(options.root, options.keep or Path(temporary), options.batch)
         path = Path(__file__).with_suffix(".md")
-        path.write_text(report(lines, facts, options.batch), encoding="utf-8")
+        path.write_text(report(lines, facts), encoding="utf-8")
         print(path.read_text(encoding="utf-8"))
 
 
