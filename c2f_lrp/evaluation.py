@@ -320,13 +320,14 @@ def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: st
 
 def choose_image(
     classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
-) -> int:
-    """The row of the image that a figure shows, by a rule instead of by hand.
+) -> tuple[int, pd.DataFrame]:
+    """The row of the image that a figure shows, by a rule instead of by hand; and how often each attack succeeds there.
 
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
     the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
-    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. Raises
-    ValueError where no image has these labels.
+    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. The table
+    says of each attack how many of these it fooled, and of how many, so that a figure need not be taken for the rule.
+    Raises ValueError where no image has these labels.
     """
     level = next(iter(attacks.values())).level
     coarse, fine = classifier.predict(images.pixels)
@@ -349,7 +350,8 @@ def choose_image(
     rows = [row for _, _, row in sorted(candidates, reverse=True)[:tried]]
     chosen = images[rows]
     fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
-    return rows[torch.stack(fooled).sum(0).argmax().item()]  # the first of those with the most
+    counts = pd.DataFrame({"fooled": [some.sum().item() for some in fooled], "of": len(rows)}, index=list(attacks))
+    return rows[torch.stack(fooled).sum(0).argmax().item()], counts  # the first of those with the most
 
 
 def level_of(classifier: CoarseToFine, level: str, coarse: int) -> tuple[torch.nn.Module, tuple[str, ...]]:

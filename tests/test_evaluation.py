@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+import types
 
 import numpy as np
 import pandas as pd
@@ -352,6 +353,46 @@ def test_claims_read_the_papers_own_table():
         lines[name] = {measure: paper[attack, eps, measure] for measure in tables.MEASURES}
     claims = tables.claims(tables.compare(pd.DataFrame(lines).T, "table_1"))
     assert claims.all(axis=None)  # ours are the paper's numbers here, so every column agrees
+
+
+class Fools:
+    """In place of an attack: fools the images of these names."""
+
+    level = "coarse"
+
+    def __init__(self, images, names):
+        self.pixels = images.pixels[[images.names.index(name) for name in names]]
+
+    def __call__(self, classifier, pixels, coarse, fine):
+        fooled = [any(torch.equal(x, y) for y in self.pixels) for x in pixels]
+        return types.SimpleNamespace(fooled=torch.tensor(fooled))
+
+
+def test_the_image_of_a_figure_is_chosen_by_the_rule(clf, images):
+    scores = clf.coarse(images.pixels).softmax(1).detach()
+    pairs = [tuple(pair) for pair in scores.argsort(1, descending=True)[:, :2].tolist()]
+    org, adv = max(pairs, key=pairs[2:].count)  # the first two images are misclassified
+    rows = [row for row in range(2, 16) if pairs[row] == (org, adv)]
+    rows.sort(key=lambda row: -scores[row, org])
+    assert len(rows) > 3
+    secondary = torch.full((16,), org)
+    secondary[rows[2]] = adv  # an object of the runner-up's class comes before a higher score
+    images = dataclasses.replace(images, secondary_coarse=secondary)
+    first, second, third, last = (images.names[row] for row in [rows[2], rows[0], rows[1], rows[-1]])
+    names = (clf.hierarchy.coarse_names[org], clf.hierarchy.coarse_names[adv])
+
+    def chosen(*fooled, tried=16):
+        attacks = {str(i): Fools(images, each) for i, each in enumerate(fooled)}
+        row, counts = evaluation.choose_image(clf, images, *names, attacks, tried)
+        assert (counts["of"] == min(tried, len(rows))).all()
+        return images.names[row], counts.fooled.tolist()
+
+    assert chosen([]) == (first, [0])
+    assert chosen([second, third], [third]) == (third, [2, 1])
+    assert chosen([last, second], [last]) == (last, [2, 1])
+    assert chosen([last, second], [last], tried=2) == (second, [1, 0])
+    with pytest.raises(ValueError, match="none of 16 images is classified as no class with runner-up"):
+        evaluation.choose_image(clf, images, "no class", names[1], {"a": Fools(images, [])})
 
 
 @pytest.mark.parametrize("attack", [DFC(iterations=2), DFF(iterations=2)])
