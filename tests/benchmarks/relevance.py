@@ -297,7 +297,7 @@ def main() -> None:
         return
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor() or 'CPU'}, two threads"
     lines = [
-        "# Cost of a relevance gradient",
+        f"# {'Memory and errors' if args.memory else 'Cost'} of a relevance gradient",
         "",
         f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; vgg16 at 224×224, float32, "
         f"torch {torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()})."
