@@ -1,5 +1,6 @@
 """Run the notebooks through papermill: every figure and table of a profile from one command."""
 
+import html
 import os
 import sys
 import time
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import papermill
 from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.log import logger
 from tqdm.auto import tqdm
 
 from c2f_lrp.profiles import get_profile
@@ -15,6 +19,41 @@ from c2f_lrp.provenance import REPOSITORY, output_folder, runs_folder
 
 _PACKAGED = Path(__file__).parent / "notebooks"
 NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
+
+
+class Client(PapermillNotebookClient):
+    """Shows in the terminal what the notebook's own progress bars say: a table is one cell, and takes minutes."""
+
+    def handle_comm_msg(self, outs, msg, cell_index):
+        super().handle_comm_msg(outs, msg, cell_index)
+        changed = f"IPY_MODEL_{msg['content']['comm_id']}"
+        for box in self.widget_state.values():
+            children = box.get("children", [])
+            if children[2:] == [changed]:  # tqdm's box in notebooks: text, bar, text
+                text, bar, _ = (self.widget_state.get(child.removeprefix("IPY_MODEL_"), {}) for child in children)
+                if bar.get("_model_name") == "FloatProgressModel":
+                    said = html.unescape(text.get("value", "") + " " + msg["content"]["data"]["state"].get("value", ""))
+                    self.nb_man.pbar.set_postfix_str(" ".join(said.split()))
+
+
+class Engine(NBClientEngine):
+    """papermill's own, with the client above."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, start_timeout=60, **_):
+        settings = dict(
+            kernel_name=kernel_name,
+            startup_timeout=start_timeout,
+            timeout=None,
+            # Else it complains of its transport, and of being stopped. What fails in a cell is raised all the same.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            on_cell_executed=lambda **_: nb_man.pbar.set_postfix_str(""),
+            log=logger,
+        )
+        Client(nb_man, **settings).execute()
+
+
+papermill_engines.register("c2f_lrp", Engine)
 
 
 def run_notebooks(
@@ -63,10 +102,11 @@ def run_notebooks(
                 path,
                 executed / path.name,
                 {name: value for name, value in given.items() if name in known[path]},
+                engine_name="c2f_lrp",
                 kernel_name="python3",
                 # Not where the command was typed: that may be among photographs, and Python imports from there.
                 cwd=executed,
-                progress_bar={"leave": False},
+                progress_bar={"leave": False, "bar_format": "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"},
             )
         except PapermillExecutionError as error:
             progress.close()

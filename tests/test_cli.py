@@ -1,6 +1,7 @@
 """The commands as a user types them: what is refused, with what words, and what is left behind."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import nbformat
@@ -32,7 +33,12 @@ def stage(tmp_path, monkeypatch):
         "from c2f_lrp.provenance import output_folder",
         "(output_folder(profile, out) / 'word.txt').write_text(str(word))",
     )
-    write("02_second.ipynb", "profile = None\ncount = 1\n", "1 / count")
+    write(
+        "02_second.ipynb",
+        "profile = None\ncount = 1\n",
+        "1 / count",
+        "from tqdm.auto import tqdm\nfor _ in tqdm(range(40), 'a < b', mininterval=0): pass",
+    )
     monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
     monkeypatch.setattr(reproduce, "runs_folder", lambda profile: tmp_path / "runs" / profile)
     return SimpleNamespace(out=tmp_path / "out", runs=tmp_path / "runs")
@@ -48,8 +54,9 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
     arguments = ["reproduce", "--out", str(stage.out), "-p", "word", "hello", "--root", str(data)]
     assert cli.main(arguments) == 0
     assert not ran.exists() and len(list(data.iterdir())) == 6
-    printed = capfd.readouterr().out
+    printed, shown = capfd.readouterr()
     assert "2 notebooks ran" in printed and "1 files were written" in printed and "word.txt" in printed
+    assert re.search(r"cell \d/\d .*, a < b: 100% 40/40 ", shown)  # the bar in the notebook, not the one of its cells
     assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
     assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").iterdir()) == [
         "01_first.ipynb", "02_second.ipynb"
