@@ -1,12 +1,15 @@
 """What nbval and papermill leave unchecked: marked cells, stored outputs, `parameters` cells, the tables' numbers."""
 
 import ast
+import copy
+import re
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
+import store_outputs
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 FIGURES = FOLDER.parent / "figures" / "scenes"
@@ -28,12 +31,48 @@ def test_the_numbers_leave_no_gap():
     assert len(numbers) > 8 and numbers == [f"{number:02}" for number in range(len(numbers))]
 
 
-def test_the_demo_is_stored_as_a_picture():
-    """Its widgets live in a kernel. Stored, they would show as an error; the picture beside them shows everywhere."""
-    notebook = nbformat.read(FOLDER / "00_demo.ipynb", as_version=4)
+def test_no_widget_is_stored(notebook):
+    """They live in a kernel. Stored, they would show as an error; the picture beside the demo's shows everywhere."""
     assert "widgets" not in notebook.metadata
-    (output,) = (output for cell in code_cells(notebook) for output in cell.outputs)
-    assert set(output.data) == {"image/png", "text/plain"}
+    data = [output.get("data", {}) for cell in code_cells(notebook) for output in cell.outputs]
+    assert not any(store_outputs.WIDGET in shown for shown in data)
+    if len(code_cells(notebook)) == 2:  # the demo: its parameters, and itself
+        assert [set(shown) for shown in data] == [{"image/png", "text/plain"}]
+
+
+def test_outputs_are_stored_without_what_a_kernel_holds(tmp_path):
+    v4 = nbformat.v4
+    source = v4.new_notebook(cells=[v4.new_markdown_cell("text"), v4.new_code_cell("1"), v4.new_code_cell("2")])
+    ran = copy.deepcopy(source)
+    ran.metadata["widgets"] = {"state": {}}
+    ran.cells.insert(1, v4.new_code_cell("profile = 'x'", metadata={"tags": ["injected-parameters"]}))
+    widget = {store_outputs.WIDGET: {"model_id": "1"}, "text/plain": "0%"}
+    ran.cells[2].outputs = [
+        v4.new_output("stream", name="stderr", text="a warning"),
+        v4.new_output("stream", name="stdout", text="said"),
+        v4.new_output("display_data", widget),
+        v4.new_output("display_data", widget | {"image/png": "AAAA"}),
+    ]
+    ran.cells[3].outputs = [v4.new_output("execute_result", {"text/plain": "2"}, execution_count=9)]
+    nbformat.write(source, tmp_path / "source.ipynb")
+    nbformat.write(ran, tmp_path / "ran.ipynb")
+    store_outputs.store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
+    stored = nbformat.read(tmp_path / "source.ipynb", 4)
+    assert [cell.source for cell in stored.cells] == ["text", "1", "2"] and "widgets" not in stored.metadata
+    said, picture = stored.cells[1].outputs
+    assert said.text == "said" and set(picture.data) == {"image/png", "text/plain"}
+    assert stored.cells[2].outputs[0].execution_count == stored.cells[2].execution_count == 2
+    ran.cells[3].source = "3"
+    nbformat.write(ran, tmp_path / "ran.ipynb")
+    with pytest.raises(ValueError, match="made from other cells"):
+        store_outputs.store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
+
+
+def test_sidecars_name_no_path_of_the_authors_machine():
+    sidecars = sorted(FIGURES.parent.glob("*/*.json"))
+    assert sidecars
+    for sidecar in sidecars:
+        assert not re.search(r'"(/|~|[A-Z]:\\)', sidecar.read_text(encoding="utf-8")), sidecar
 
 
 def test_one_parameters_cell_with_the_embedded_profile(notebook):
