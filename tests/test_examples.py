@@ -1,4 +1,4 @@
-"""The code in the exercises runs where it stands: at the end of its notebook, on what the notebook has made."""
+"""The code that is shown to be tried runs: that of exercises at the end of its notebook, that of pages from the top."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,18 @@ import nbformat
 import papermill
 import pytest
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 FEWER = {"04_attack_step_by_step": 16, "05_figure_1": 400, "06_figure_2": 400, "08_table_2": 8}  # images; the notebook
 
 
+def examples(prose: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", prose, re.DOTALL)
+
+
 def exercises(path: Path) -> list[str]:
-    prose = (cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
-    return re.findall(r"```python\n(.*?)```", "\n".join(prose), re.DOTALL)
+    cells = nbformat.read(path, 4).cells
+    return examples("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
 
 
 WITH_CODE = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if exercises(path)]
@@ -37,3 +42,13 @@ def test_the_code_of_exercises_runs(path, tmp_path):
 
 def test_exercises_with_code_are_found():
     assert len(WITH_CODE) >= 6
+
+
+@pytest.mark.filterwarnings("ignore:one_hot with ignored biases")  # preflight's example
+@pytest.mark.parametrize("page", ["README.md", "notebooks/book/adding_an_attack.md"])
+def test_the_code_of_pages_runs(page):
+    code = examples((ROOT / page).read_text(encoding="utf-8"))
+    assert len(code) == 2
+    space = {}
+    for example in code:
+        exec(compile(example, page, "exec"), space)  # one after the other, as a reader would
