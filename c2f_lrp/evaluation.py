@@ -326,7 +326,7 @@ def choose_image(
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
     the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
     first `tried`, the first that every attack fools; where there is none, the one that most of them fool. The table
-    says of each attack how many of these it fooled, and of how many, so that a figure need not be taken for the rule.
+    says of each attack how many of these it fooled, and of how many: one picture does not say how often it succeeds.
     Raises ValueError where no image has these labels.
     """
     level = next(iter(attacks.values())).level

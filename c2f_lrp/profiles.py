@@ -140,7 +140,9 @@ PROFILES = {
 }
 PROFILES["imagenet-flat"] = replace(PROFILES["imagenet"], name="imagenet-flat", networks="flat")
 # Photographs and classes of the user's own, with training settings as for the other photographs.
-PROFILES["folder"] = replace(PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False, coarse_width=None)
+PROFILES["folder"] = replace(
+    PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False, coarse_width=None, coarse_feature_epochs=0
+)
 
 
 def get_profile(name: str) -> Profile:

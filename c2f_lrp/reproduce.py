@@ -19,6 +19,7 @@ from c2f_lrp.provenance import REPOSITORY, output_folder, runs_folder
 
 _PACKAGED = Path(__file__).parent / "notebooks"
 NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Client(PapermillNotebookClient):
@@ -126,6 +127,16 @@ def run_notebooks(
     print(f"{len(written)} files were written to {folder}:")
     print("  " + "\n  ".join(path.name for path in written))
     return 0
+
+
+def without_widgets(outputs: list) -> list:
+    """A cell's outputs as they show without a kernel: of a progress bar nothing, of the demo the picture beside it."""
+    shown = []
+    for output in outputs:
+        widget = output.get("data", {}).pop(WIDGET, None)
+        if widget is None or "image/png" in output.data:
+            shown.append(output)
+    return shown
 
 
 def choose(only: list[str] | None) -> list[Path]:

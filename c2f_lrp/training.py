@@ -156,10 +156,10 @@ def train(
 
     def job_of(fine: int | None) -> Job:
         path = network_file(folder, hierarchy, fine)
-        epochs = profile.coarse_epochs if fine is None else profile.fine_epochs
-        width, n_classes = profile.width, hierarchy.n_fine[fine or 0]
         if fine is None:
-            width, n_classes = profile.coarse_width or profile.width, hierarchy.n_coarse
+            epochs, width, n_classes = profile.coarse_epochs, profile.coarse_width or profile.width, hierarchy.n_coarse
+        else:
+            epochs, width, n_classes = profile.fine_epochs, profile.width, hierarchy.n_fine[fine]
         settings = size | dict(width=width, n_classes=n_classes)
         data, labels = labelled(training, fine)
         for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):

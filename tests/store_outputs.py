@@ -11,15 +11,9 @@ from pathlib import Path
 
 import nbformat
 
+from c2f_lrp.reproduce import without_widgets
+
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-def kept(output) -> bool:
-    """Whether an output shows without a kernel; a widget beside a picture is taken out of it."""
-    if output.get("data", {}).pop(WIDGET, None):
-        return "image/png" in output.data
-    return output.get("name") != "stderr"
 
 
 def store(executed: Path, notebook: Path) -> None:
@@ -33,7 +27,7 @@ def store(executed: Path, notebook: Path) -> None:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [output for output in there.outputs if kept(output)]
+            cell.outputs = [each for each in without_widgets(there.outputs) if each.get("name") != "stderr"]
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = count
@@ -44,8 +38,15 @@ def store(executed: Path, notebook: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of executed copies, runs/scenes/notebooks")
-    for executed in sorted(parser.parse_args().folder.glob("[0-9]*.ipynb")):
-        store(executed, NOTEBOOKS / executed.name)
+    folder = parser.parse_args().folder
+    copies = sorted(folder.glob("[0-9]*.ipynb"))
+    if not copies:
+        parser.error(f"{folder} holds no executed notebook; give the folder that c2f-lrp reproduce names at its end")
+    for executed in copies:
+        try:
+            store(executed, NOTEBOOKS / executed.name)
+        except ValueError as error:
+            parser.error(str(error))
         print("stored", executed.name)
 
 

@@ -21,22 +21,23 @@ def exercises(path: Path) -> list[str]:
     return examples("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
 
 
-WITH_CODE = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if exercises(path)]
+WITH_CODE = {path.stem: code for path in sorted(NOTEBOOKS.glob("*.ipynb")) if (code := exercises(path))}
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
-def test_the_code_of_exercises_runs(path, tmp_path):
+@pytest.mark.parametrize("name", WITH_CODE)
+def test_the_code_of_exercises_runs(name, tmp_path):
+    path, code = NOTEBOOKS / f"{name}.ipynb", WITH_CODE[name]
     notebook = nbformat.read(path, 4)
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells += [nbformat.v4.new_code_cell(code) for code in exercises(path)]
+    notebook.cells += [nbformat.v4.new_code_cell(example) for example in code]
     nbformat.write(notebook, tmp_path / "with_exercises.ipynb")
-    given = {"out": str(tmp_path / "figures"), "n_images": FEWER.get(path.stem)}
+    given = {"out": str(tmp_path / "figures"), "n_images": FEWER.get(name)}
     known = papermill.inspect_notebook(path)
-    given = {name: value for name, value in given.items() if name in known and value}
+    given = {key: value for key, value in given.items() if key in known and value}
     ran = papermill.execute_notebook(
         tmp_path / "with_exercises.ipynb", tmp_path / "ran.ipynb", given, kernel_name="python3", progress_bar=False
     )
-    for cell in ran.cells[-len(exercises(path)) :]:
+    for cell in ran.cells[-len(code) :]:
         assert cell.outputs, cell.source  # each has something to show
 
 

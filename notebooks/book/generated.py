@@ -22,6 +22,7 @@ from sphinx import addnodes
 import c2f_lrp
 from c2f_lrp.profiles import PROFILES
 from c2f_lrp.provenance import REPOSITORY, verify
+from c2f_lrp.reproduce import without_widgets
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.parent.glob("[0-9]*.ipynb"))
@@ -179,8 +180,7 @@ def complete(app, docname: str, source: list[str]) -> None:
         notebook.metadata.pop("widgets", None)  # else the page would ask a server for the scripts that draw them
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                bar = "application/vnd.jupyter.widget-view+json"
-                cell.outputs = [output for output in cell.outputs if bar not in output.get("data", {})]
+                cell.outputs = without_widgets(cell.outputs)
             else:
                 cell.source = unlink(cell.source, page)
         notebook.cells.append(nbformat.v4.new_markdown_cell(footer(page)))
