@@ -1,99 +1,51 @@
-"""A companion to *Explainable Adversarial Attacks on Coarse-to-Fine Classifiers* (arXiv 2501.10906)."""
+"""A companion to *Explainable Adversarial Attacks on Coarse-to-Fine Classifiers* (arXiv 2501.10906).
 
-from pathlib import Path
+Importing this package loads nothing heavy: each name below loads its module, and torch with it, when it is first used
+(PEP 562).
+"""
 
-from c2f_lrp.classifier import CoarseToFine, SingleClass, load_network, network_file
-from c2f_lrp.datasets import Images, LazyImages, imagenet, scenes, tiny_imagenet
-from c2f_lrp.hierarchy import Hierarchy
-from c2f_lrp.pretrained import FLAT
-from c2f_lrp.profiles import PROFILES, Profile, get_profile
-from c2f_lrp.training import checkpoints_table, read_checkpoints
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["PROFILES", "CoarseToFine", "Images", "get_profile", "load_classifier", "load_images", "open_images"]
+if TYPE_CHECKING:  # for readers and type checkers
+    from c2f_lrp.classifier import Classifier, CoarseToFine
+    from c2f_lrp.datasets import Images, LazyImages
+    from c2f_lrp.hierarchy import Hierarchy
+    from c2f_lrp.loading import load_classifier, load_images, open_images
+    from c2f_lrp.profiles import PROFILES, get_profile
 
-
-def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
-    """The trained coarse-to-fine classifier of a profile, in eval mode, its parameters frozen.
-
-    `weights` is a folder written by `c2f-lrp train --out` (for imagenet-flat: `c2f-lrp data weights --out`); by
-    default the profile's own, which is in the package where weights ship.
-    Every file must have the checksum that checkpoints.csv records for it.
-    """
-    settings = get_profile(profile)
-    hierarchy = settings.hierarchy(weights)
-    folder = Path(weights) if weights else settings.weights
-    table = checkpoints_table(settings, folder)
-    checksums = {row["network"]: row["sha256"] for row in read_checkpoints(table, profile)}
-
-    def load(path: Path):
-        if path.stem not in checksums:
-            how = "data weights" if settings.networks == "flat" else f"train --profile {profile}"
-            raise FileNotFoundError(f"{table} records no {path.stem} network of {profile}; run: c2f-lrp {how}")
-        return load_network(path, checksums[path.stem])
-
-    if settings.networks == "flat":
-        return CoarseToFine.from_flat(load(folder / FLAT), hierarchy).eval().requires_grad_(False)
-    fine = [
-        load(network_file(folder, hierarchy, i)) if hierarchy.n_fine[i] > 1 else SingleClass()
-        for i in range(hierarchy.n_coarse)
-    ]
-    coarse = load(network_file(folder, hierarchy, None))
-    return CoarseToFine(coarse, fine, hierarchy).eval().requires_grad_(False)
-
-
-def load_images(
-    profile: str,
-    split: str = "evaluation",
-    limit: int | None = None,
-    root: Path | None = None,
-    weights: Path | None = None,
-) -> Images:
-    """Images of a profile with float32 pixels (N, 3, H, W) in [0, 255].
-
-    split: "train", "validation", or "evaluation" (the validation part, RGB photographs only, as in the paper).
-    limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
-    weights: of the profile folder, whose hierarchy lies beside its weights; by default where these usually are.
-    """
-    settings = get_profile(profile)
-    images = read_images(settings, settings.hierarchy(weights), split, limit, root)
-    return images.with_pixels(images.pixels.float())
+_HOMES = {
+    "CoarseToFine": "classifier",
+    "Classifier": "classifier",
+    "Hierarchy": "hierarchy",
+    "Images": "datasets",
+    "LazyImages": "datasets",
+    "PROFILES": "profiles",
+    "get_profile": "profiles",
+    "load_classifier": "loading",
+    "load_images": "loading",
+    "open_images": "loading",
+}
+__all__ = [
+    "PROFILES",
+    "Classifier",
+    "CoarseToFine",
+    "Hierarchy",
+    "Images",
+    "LazyImages",
+    "get_profile",
+    "load_classifier",
+    "load_images",
+    "open_images",
+]
 
 
-def open_images(
-    profile: str,
-    split: str = "evaluation",
-    limit: int | None = None,
-    root: Path | None = None,
-    weights: Path | None = None,
-) -> LazyImages:
-    """The same, drawn or read only when they are asked for, pixels uint8: as many as a disk holds, in little memory.
-
-    `evaluation.evaluate` takes them as it takes `Images`.
-    """
-    settings = get_profile(profile)
-    return _images(settings, settings.hierarchy(weights), split, limit, root, lazy=True)
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
 
 
-def read_images(
-    profile: Profile,
-    hierarchy: Hierarchy,
-    split: str,
-    limit: int | None = None,
-    root: Path | None = None,
-    processes: int = 1,
-) -> Images:
-    """`load_images` with uint8 pixels, a quarter of the memory, and scenes drawn by several processes: for training."""
-    return _images(profile, hierarchy, split, limit, root, processes)
-
-
-def _images(profile, hierarchy, split, limit, root, processes=1, *, lazy=False):
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
-    if profile.name == "scenes":
-        counts = {"train": profile.train_images}
-        count = limit or counts.get(split, profile.validation_images)
-        return scenes.lazy(split, count) if lazy else scenes.read(split, count, processes)
-    if profile.name == "tiny-imagenet":
-        return (tiny_imagenet.lazy if lazy else tiny_imagenet.read)(root, hierarchy, split, limit)
-    reader = imagenet.lazy if lazy else imagenet.read
-    return reader(root, hierarchy, split, profile.image_size, limit, inside=profile.inside)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

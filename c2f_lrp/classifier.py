@@ -1,26 +1,9 @@
-"""Equations (1) and (2): one coarse network, one fine network per coarse class, and the routing between them.
-
-VGG-16's layout is Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
-(ICLR 2015), configuration D. Batch normalisation is used while training only and folded into the other layers
-afterwards, so that what is attacked and explained is the plain VGG-16 of the paper.
-"""
-
-import hashlib
-import json
-from pathlib import Path
+"""Equations (1) and (2): one coarse network, one fine network per coarse class, and the routing between them."""
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from c2f_lrp.files import sha256 as sha256_of
-from c2f_lrp.files import whole
 from c2f_lrp.hierarchy import Hierarchy
-
-# Channels of VGG-16's convolutions as multiples of the first layer's width (64 in the paper); "M" is a max pooling.
-VGG16 = (1, 1, "M", 2, 2, "M", 4, 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M")
 
 # Mean and standard deviation of ImageNet's training pixels, in 0..255 units.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -94,64 +77,6 @@ class GroupLogSumExp(nn.Module):
     def mean(self, logits: Tensor, values: Tensor) -> Tensor:
         """The mean (N, M) of each group's values (N, K), weighted by the softmax of its logits."""
         return torch.stack([(group(logits).softmax(1) * group(values)).sum(1) for group in self.slices], 1)
-
-
-def vgg16(
-    n_classes: int,
-    *,
-    width: int = 64,
-    hidden: int = 4096,
-    image_size: int = 224,
-    dropout: float = 0.5,
-    batch_norm: bool = False,
-) -> Classifier:
-    """VGG-16 with `width` channels in its first convolution (the paper: 64) and `hidden` units in its linear layers.
-
-    Five poolings leave image_size/32 squared positions, 7x7 in the paper and 2x2 at 64x64.
-    """
-    if image_size % 32:
-        raise ValueError(f"image_size is {image_size}; VGG-16's five poolings need a multiple of 32, such as 64 or 224")
-    settings = dict(
-        n_classes=n_classes,
-        width=width,
-        hidden=hidden,
-        image_size=image_size,
-        dropout=dropout,
-        batch_norm=batch_norm,
-    )
-    layers: list[nn.Module] = []
-    channels = 3
-    for multiple in VGG16:
-        if multiple == "M":
-            layers.append(nn.MaxPool2d(2))
-            continue
-        layers.append(nn.Conv2d(channels, channels := width * multiple, 3, padding=1))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(channels))
-        layers.append(nn.ReLU())
-    layers.append(nn.Flatten())
-    for inputs in (channels * (image_size // 32) ** 2, hidden):
-        layers.append(nn.Linear(inputs, hidden))
-        # Here too: without it a narrow network may learn one class as "no hidden unit fires". Its images would then
-        # have no gradient and no relevance, and no attack could move them.
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(hidden))
-        layers += [nn.ReLU(), nn.Dropout(dropout)]
-    layers.append(nn.Linear(hidden, n_classes))
-    return Classifier(nn.Sequential(*layers), settings)
-
-
-def fold_batch_norm(classifier: Classifier) -> Classifier:
-    """The same function in eval mode without batch normalisation: a copy whose other layers absorbed it."""
-    folded: list[nn.Module] = []
-    for layer in classifier.eval().layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
-        elif isinstance(layer, nn.BatchNorm1d):
-            folded[-1] = fuse_linear_bn_eval(folded[-1], layer)
-        else:
-            folded.append(layer)
-    return Classifier(nn.Sequential(*folded), {**classifier.settings, "batch_norm": False}).eval()
 
 
 class CoarseToFine(nn.Module):
@@ -241,48 +166,9 @@ def finite(logits: Tensor) -> Tensor:
     return logits
 
 
-def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
-    """Where the coarse network (`fine` None) or the fine network of coarse class `fine` lies in a weight folder."""
-    name = "coarse" if fine is None else f"fine_{hierarchy.coarse_names[fine].replace(' ', '_')}"
-    return folder / f"{name}.safetensors"
-
-
-def save_network(classifier: Classifier, path: Path, dtype: torch.dtype = torch.float16) -> str:
-    """Write weights, by default in half precision (they are read to single), with their settings; returns the SHA-256.
-
-    Written to a temporary name and renamed, so that a file under its own name is always whole.
-    """
-    tensors = {name: value.to(dtype).contiguous() for name, value in classifier.state_dict().items()}
-    content = save(tensors, metadata={"vgg16": json.dumps(classifier.settings)})
-    with whole(path) as part:
-        part.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def load_network(path: Path, sha256: str | None = None) -> Classifier:
-    """A classifier in eval mode from a safetensors file, which must have the given checksum.
-
-    Raises FileNotFoundError where there is no file, ValueError where its checksum or its content is wrong.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; train them with: c2f-lrp train --profile {path.parent.name}")
-    found = sha256_of(path)
-    if sha256 is not None and found != sha256:
-        raise ValueError(
-            f"{path} has SHA-256 {found}, but {sha256} is recorded for it; the file is damaged or not the one "
-            "recorded: restore it, or train again with c2f-lrp train"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["vgg16"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        classifier = vgg16(**settings)
-        classifier.load_state_dict(tensors)
-    # The last two: settings of another network than the one whose weights they lie with.
-    except (SafetensorError, KeyError, json.JSONDecodeError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} is not a safetensors file written by c2f-lrp train ({reason}); weights are never read from pickles"
-        ) from error
-    return classifier.eval()
+def level_network(classifier: CoarseToFine, level: str, coarse: int) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """The network that a level attacks for images of a coarse label, and its labels' names."""
+    hierarchy = classifier.hierarchy
+    if level == "coarse":
+        return classifier.coarse, hierarchy.coarse_names
+    return classifier.fine[coarse], hierarchy.fine_names[coarse]

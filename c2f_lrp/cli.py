@@ -1,4 +1,7 @@
-"""The command c2f-lrp: demo, reproduce, verify, train, attack, data, book."""
+"""The command c2f-lrp: demo, reproduce, verify, train, attack, data, book.
+
+What is heavy, torch above all, is imported by the command that needs it: help and usage errors answer at once.
+"""
 
 import argparse
 import os
@@ -7,12 +10,15 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
-from c2f_lrp.profiles import PROFILES
+from c2f_lrp.attacks import ATTACKS
+from c2f_lrp.paths import NOTEBOOKS, REPOSITORY
+from c2f_lrp.profiles import PHOTO_PROFILE, PROFILES, get_profile
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     if getattr(options, "weights", None):
         os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
+        if hasattr(options, "profile"):
+            get_profile(options.profile)  # before anything heavy is loaded
         return options.run(options)
     except (ValueError, OSError) as error:
         problem, code = str(error), 1
@@ -38,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="c2f-lrp", description="Explainable attacks on coarse-to-fine classifiers.")
+    top.add_argument("--version", action="version", version=f"c2f-lrp {version('c2f_lrp')}")
     commands = top.add_subparsers(dest="command", required=True)
 
     weights = "folder of weights written by train --out"
@@ -86,9 +95,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     cluster(sub, "train")
 
-    sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile="tiny-imagenet")
+    sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile=PHOTO_PROFILE)
     sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    sub.add_argument("--attack", default="lrpc", help="lrpc, lrpf, pgdc, pgdf, dfc or dff")
+    sub.add_argument("--attack", default="lrpc", help=f"one of {', '.join(ATTACKS)} (default lrpc)")
     sub.add_argument("--eps", type=float, nargs="+", help="bounds in pixel units (default 10 20 40)")
     sub.add_argument("--out", type=Path, default=Path("attacked"), help="where the figures go (default: attacked/)")
     sub.add_argument("--weights", type=Path, help=weights)
@@ -101,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     sub = data_command("check", check, "Check that a profile's data can be read.")
-    sub.add_argument("--profile", default="tiny-imagenet", help=f"one of {', '.join(PROFILES)} (default tiny-imagenet)")
+    sub.add_argument("--profile", default=PHOTO_PROFILE, help=f"one of {', '.join(PROFILES)} (default {PHOTO_PROFILE})")
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--weights", type=Path, help=weights)
 
@@ -122,9 +131,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def demo(options: argparse.Namespace) -> int:
-    from c2f_lrp.provenance import REPOSITORY
-    from c2f_lrp.reproduce import NOTEBOOKS
-
     if options.page and not find_spec("voila"):
         raise ValueError("--page needs Voilà; install it with: python -m pip install voila")
     notebook = NOTEBOOKS / "00_demo.ipynb"
@@ -176,8 +182,6 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def book(options: argparse.Namespace) -> int:
-    from c2f_lrp.provenance import REPOSITORY
-
     notebooks = REPOSITORY / "notebooks"
     if not (REPOSITORY / "pyproject.toml").is_file():
         raise ValueError("the book shows figures/ and the README; build it in a copy of the repository")
@@ -195,10 +199,9 @@ def book(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     import torch
 
-    from c2f_lrp import get_profile, read_images
-    from c2f_lrp.datasets.imagenet import find
-    from c2f_lrp.files import whole, writable_folder
-    from c2f_lrp.pretrained import FLAT
+    from c2f_lrp.files import atomic_write, writable_folder
+    from c2f_lrp.loading import open_reader
+    from c2f_lrp.networks import FLAT
     from c2f_lrp.training import train as train_networks
 
     if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
@@ -207,18 +210,19 @@ def train(options: argparse.Namespace) -> int:
     if profile.networks == "flat":
         raise ValueError(f"{profile.name} has no networks to train; its weights come with: c2f-lrp data weights")
     hierarchy = hierarchy_of(profile, options.hierarchy, options.out)
+    reader = open_reader(profile, hierarchy, options.root)
     start, processes = None, os.cpu_count() or 1
     if profile.networks == "fine-tuned":
         start = (options.pretrained or get_profile("imagenet-flat").weights) / FLAT
         if not start.is_file():
             raise FileNotFoundError(f"there is no {start} to start from; fetch it with: c2f-lrp data weights")
-        read = partial(find, options.root, hierarchy, size=profile.image_size, workers=processes)
+        read = partial(reader.stream, workers=processes)
     else:
-        read = partial(read_images, profile, hierarchy, root=options.root, processes=processes)
+        read = partial(reader.read, processes=processes)
     writable_folder(options.out or profile.weights)  # before images are drawn or read, which takes minutes
     images = [read(split=split) for split in ("train", "validation")]
     if options.hierarchy:
-        with whole((options.out or profile.weights) / "hierarchy.csv") as part:
+        with atomic_write((options.out or profile.weights) / "hierarchy.csv") as part:
             shutil.copyfile(options.hierarchy, part)
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
     common = dict(out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start)
@@ -239,7 +243,7 @@ def hierarchy_of(profile, csv: Path | None, weights: Path | None):
 
 
 def attack(options: argparse.Namespace) -> int:
-    from c2f_lrp import get_profile, load_classifier
+    from c2f_lrp.loading import load_classifier
     from c2f_lrp.photos import attack_photo
 
     classifier = load_classifier(options.profile, options.weights)
@@ -250,21 +254,16 @@ def attack(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    from c2f_lrp import get_profile, read_images
-    from c2f_lrp.datasets.imagenet import damaged, find
     from c2f_lrp.datasets.splits import SPLITS
+    from c2f_lrp.loading import open_reader
 
     profile = get_profile(options.profile)
-    hierarchy, problems = hierarchy_of(profile, options.hierarchy, options.weights), []
-    held = profile.name in ("scenes", "tiny-imagenet")  # others may be too many to hold, and are opened one by one
-    for split in SPLITS if held else SPLITS[:2]:
-        if held:
-            images = read_images(profile, hierarchy, split, root=options.root)
-        else:
-            where, workers = profile.inside, os.cpu_count() or 1
-            images = find(options.root, hierarchy, split, profile.image_size, inside=where, workers=workers)
-            problems += damaged(images)
-        print(f"{split:10} {len(images)} images, {len(images.coarse.unique())} coarse classes")
+    reader = open_reader(profile, hierarchy_of(profile, options.hierarchy, options.weights), options.root)
+    problems = []
+    for split in SPLITS:
+        found = reader.check(split, os.cpu_count() or 1)
+        problems += [line for line in found.problems if line not in problems]  # two splits may share photographs
+        print(f"{split:10} {len(found.coarse)} images, {len(found.coarse.unique())} coarse classes")
     if problems:
         print("\n".join(problems))
         raise ValueError(f"photographs listed above are damaged ({len(problems)}); replace or remove them")
@@ -272,7 +271,6 @@ def check(options: argparse.Namespace) -> int:
 
 
 def extract(options: argparse.Namespace) -> int:
-    from c2f_lrp import get_profile
     from c2f_lrp.datasets.imagenet import extract_classes
 
     unpacked = extract_classes(options.archive, options.root, get_profile("imagenet").hierarchy())
@@ -282,7 +280,6 @@ def extract(options: argparse.Namespace) -> int:
 
 def pretrained(options: argparse.Namespace) -> int:
     from c2f_lrp.pretrained import fetch_vgg16
-    from c2f_lrp.profiles import get_profile
 
     print(f"wrote {fetch_vgg16(options.out or get_profile('imagenet-flat').weights, options.file)}")
     return 0

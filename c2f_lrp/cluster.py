@@ -1,4 +1,4 @@
-"""Shards of an evaluation and trainings of networks on a Dask cluster (dask.distributed).
+"""Connections to a Dask cluster (dask.distributed), for evaluation/on_cluster.py and training/on_cluster.py.
 
 What is needed is sent to the workers and what comes out is sent back: this process alone writes, so no file system
 need be shared. Only photographs that training streams are read where the workers are.
@@ -9,27 +9,19 @@ import copy
 import dataclasses
 import functools
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
 
-import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
-from c2f_lrp import evaluation, shards, training
-from c2f_lrp.attacks import Attack
+from c2f_lrp import shards
 from c2f_lrp.classifier import CoarseToFine
-from c2f_lrp.files import whole
 
 CONNECT_SECONDS = 10
 # Dask has its workers hand every large piece of memory back at once, which made DeepFool on scenes three times slower.
 QUICK_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
-# --------------------------------------------------------------------------------------------------------- connections
 @contextlib.contextmanager
 def connected(address: str) -> Iterator:
     """A client of the scheduler at this address, such as tcp://10.0.0.1:8786.
@@ -144,7 +136,7 @@ def on_best_device(classifier: Sent) -> CoarseToFine:
 
 
 @contextlib.contextmanager
-def explained(address: str) -> Iterator[None]:
+def connection_errors(address: str) -> Iterator[None]:
     """Dask's ways of saying that the cluster is gone, as one line."""
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
@@ -163,111 +155,8 @@ def explained(address: str) -> Iterator[None]:
         ) from error
 
 
-# -------------------------------------------------------------------------------------------------------------- shards
-def attack_there(
-    address: str, classifier: CoarseToFine, missing: Iterator[evaluation.Shard], measures: bool
-) -> Iterator[tuple[evaluation.Shard, pd.DataFrame]]:
-    """Each shard with its rows, in the order in which workers finish.
-
-    About twice as many are under way as there are threads, so that the images of a few slices are held, not all.
-    """
-    with connected(address) as client, explained(address):
-        from distributed import as_completed
-
-        network = send(client, classifier)
-        images, before = None, None
-        under_way, finished = {}, as_completed(loop=client.loop)
-        while True:
-            wanted = max(4, 2 * sum(client.nthreads().values()))  # clusters grow and shrink
-            for shard in islice(missing, max(0, wanted - len(under_way))):
-                if shard.images is not images:
-                    images = shard.images
-                    few = send(client, images)
-                    before = client.submit(look, network, few, shard.attack.level, measures, pure=False)
-                future = client.submit(rows_there, network, before, shard.attack, shards.software(), pure=False)
-                under_way[future] = shard
-                finished.add(future)
-            if not under_way:
-                return
-            future = next(finished)
-            yield under_way.pop(future), future.result()
-
-
-def look(classifier: Sent, images: Sent, level: str, measures: bool) -> evaluation.Before:
-    """On a worker."""
-    return evaluation.look(on_best_device(classifier), images.value, level, measures)
-
-
-def rows_there(
-    classifier: Sent, before: evaluation.Before, attack: Attack, software: dict[str, str]
-) -> pd.DataFrame:
-    """On a worker."""
-    check_here(software)
-    return evaluation.attack_rows(on_best_device(classifier), before, attack)
-
-
 def check_here(software: dict[str, str]) -> None:
     """On a worker: it may have joined after the client looked at all of them."""
     other = [f"{key} {value}" for key, value in shards.software().items() if software[key] != value]
     if other:
         raise ValueError(f"a worker that joined later has {', '.join(other)}; install the same on all machines")
-
-
-# ----------------------------------------------------------------------------------------------------------- trainings
-def train_there(address: str, jobs: list[training.Job]) -> None:
-    """Train networks side by side, an epoch a task, and write each one's state as it comes back.
-
-    Where a worker dies, that epoch is trained again elsewhere; where this process dies, the next goes on from the
-    states.
-    """
-    with connected(address) as client, explained(address):
-        from distributed import as_completed
-
-        starts = {path: send(client, path.read_bytes()) for path in {job.start for job in jobs} - {None}}
-        data = {job.state: send(client, (job.data, job.labels)) for job in jobs}
-        under_way, finished = {}, as_completed(loop=client.loop)
-        total = sum(training.last_epoch(job.run) for job in jobs)
-        progress = tqdm(total=total, desc="epochs of all", unit="epoch", leave=False)
-
-        def go_on(job: training.Job) -> None:
-            epoch = job.epochs_done()
-            if epoch == training.last_epoch(job.run):
-                return
-            # No more than one worker is to hold what it needs: states are large, and the next one follows.
-            light = dataclasses.replace(job, data=None, labels=None, state=Path(job.state.name), start=None)
-            state = job.state.read_bytes() if epoch else None
-            with quiet():
-                future = client.submit(
-                    epoch_there, light, data[job.state], starts.get(job.start), state, epoch + 1, shards.software(),
-                    pure=False,
-                )  # fmt: skip
-            under_way[future] = job
-            finished.add(future)
-
-        for job in jobs:
-            progress.update(job.epochs_done())
-            go_on(job)
-        while under_way:
-            future = next(finished)
-            job = under_way.pop(future)
-            with whole(job.state) as part:
-                part.write_bytes(future.result())
-            progress.update()
-            go_on(job)
-        progress.close()
-
-
-def epoch_there(
-    job: training.Job, data: Sent, start: Sent | None, state: bytes | None, until: int, software: dict[str, str]
-) -> bytes:
-    """On a worker: the state after one more epoch."""
-    check_here(software)
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"state": Path(folder) / job.state}
-        if start is not None:
-            files["start"] = Path(folder) / "start"
-            files["start"].write_bytes(start.value)
-        if state is not None:
-            files["state"].write_bytes(state)
-        dataclasses.replace(job, data=data.value[0], labels=data.value[1], **files).train(best_device(), until)
-        return files["state"].read_bytes()

@@ -17,8 +17,8 @@ from urllib.request import HTTPRedirectHandler, build_opener
 
 from tqdm.auto import tqdm
 
+from c2f_lrp.files import atomic_write
 from c2f_lrp.files import sha256 as sha256_of
-from c2f_lrp.files import whole
 
 TIMEOUT = 60  # seconds without a byte
 BLOCK = 1 << 20
@@ -53,7 +53,7 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
     except (URLError, TimeoutError) as error:
         raise OSError(f"{url} could not be fetched ({getattr(error, 'reason', error)}); try again later") from error
     digest, expected = hashlib.sha256(), int(answer.headers.get("Content-Length", 0))
-    with whole(path) as part:
+    with atomic_write(path) as part:
         with (
             answer,
             part.open("wb") as file,
@@ -93,7 +93,7 @@ def extract(archive: Path | BinaryIO, folder: Path, name: str | None = None) -> 
             return extract(file, folder, name)
     is_zip = zipfile.is_zipfile(archive)
     archive.seek(0)
-    with whole(folder) as part:
+    with atomic_write(folder) as part:
         part.mkdir()
         try:
             count = (_unpack_zip if is_zip else _unpack_tar)(archive, part, name)

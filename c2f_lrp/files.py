@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole(*paths: Path) -> Iterator[Path | tuple[Path, ...]]:
+def atomic_write(*paths: Path) -> Iterator[Path | tuple[Path, ...]]:
     """Temporary names beside `paths` to write files (or a folder) to; they become `paths` at the end of the block.
 
     One path gives one name, several give a tuple, and all are renamed or none. Where the block fails or is

@@ -27,8 +27,6 @@ COLUMNS = ("wnid", "class_index", "name", "coarse", "fine_index")
 FOLDER_COLUMNS = ("folder", "coarse", "name")
 N_IMAGENET = 1000
 
-_PACKAGE = Path(__file__).resolve().parent
-
 
 @dataclass(frozen=True)
 class Hierarchy:
@@ -81,9 +79,7 @@ class Hierarchy:
 
     def describe(self, coarse, fine, separator: str = " / ") -> list[str]:
         """Label pairs, two sequences (N,), in words: "vehicle / truck"."""
-        return [
-            f"{self.coarse_names[i]}{separator}{self.fine_names[i][j]}" for i, j in zip(coarse, fine, strict=True)
-        ]
+        return [f"{self.coarse_names[i]}{separator}{self.fine_names[i][j]}" for i, j in zip(coarse, fine, strict=True)]
 
     def index_by_id(self) -> dict[str, int]:
         """{id: class_index} of every fine class: what `from_csv(known=...)` takes."""
@@ -252,15 +248,3 @@ def _check_imagenet_order(path, rows):
                 f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
                 "ImageNet numbers its classes in order of wnid",
             )
-
-
-def manifest_path(name) -> Path:
-    """Where data_manifests/<name> lies: inside an installed package, or beside it in a working copy."""
-    # The package's own folder goes first: beside an installed package lie other people's files.
-    folders = [_PACKAGE / "data_manifests", _PACKAGE.parent / "data_manifests"]
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    present = sorted({path.name for folder in folders for path in folder.glob("*.csv")})
-    listed = ", ".join(present) or f"(there are none in {' or '.join(map(str, folders))})"
-    raise FileNotFoundError(f"no manifest {str(name)!r}, must be one of: {listed}")

@@ -38,6 +38,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from c2f_lrp.checks import check_labels, check_pixels
 from c2f_lrp.classifier import GroupLogSumExp, Slice
 
 INITS = ("one_hot", "logit")
@@ -480,24 +481,3 @@ def check_choices(classifier: nn.Module, init: str, bias: str) -> None:
         )
     if any(module.training for module in classifier.modules()):
         raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
-
-
-def check_pixels(pixels: Tensor) -> None:
-    """Refuse what is not a batch of images (N, C, H, W) with values in [0, 255]."""
-    if pixels.ndim != 4 or pixels.shape[1] != 3:
-        raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give a batch (N, 3, H, W)")
-    if not pixels.is_floating_point():
-        raise ValueError(f"pixels are {pixels.dtype}; give floating-point pixels in [0, 255]")
-    if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
-        low, high = pixels.min().item(), pixels.max().item()
-        raise ValueError(f"pixels lie in [{low:g}, {high:g}]; they must be finite and in [0, 255]")
-
-
-def check_labels(labels: Tensor, n_images: int, n_classes: int) -> None:
-    """Refuse labels that are not one class index in 0..M-1 for each image."""
-    if labels.shape != (n_images,) or labels.dtype != torch.int64:
-        raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give int64 of shape ({n_images},)")
-    if n_images and not (labels.min() >= 0 and labels.max() < n_classes):
-        raise ValueError(
-            f"labels lie in {labels.min().item()}..{labels.max().item()}; the network has classes 0..{n_classes - 1}"
-        )

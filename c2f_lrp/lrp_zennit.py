@@ -14,7 +14,8 @@ from zennit.layer import Sum
 from zennit.rules import Norm, Pass, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 
-from c2f_lrp.lrp import AFFINE, AVERAGES, GROUPS, NORMS, check_choices, check_labels, check_pixels, nonzero, start
+from c2f_lrp.checks import check_labels, check_pixels
+from c2f_lrp.lrp import AFFINE, AVERAGES, GROUPS, NORMS, check_choices, nonzero, start
 
 PASSED = (nn.ReLU, nn.Dropout, nn.Identity)
 # Their plain gradient is the rule: the winner takes all, a new shape, in proportion to the softmax.

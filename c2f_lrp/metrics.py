@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}  # of eq. (10), by the names of their columns
+
 
 def perceptibility(perturbation: Tensor, pixels: Tensor, p: float) -> Tensor:
     """rho^p of eq. (10): the mean over images (N, 3, H, W) of ||eta||_p / ||x||_p, for p 1, 2 or infinity. 0-dim."""

@@ -76,9 +76,7 @@ def margin(logits: Tensor, org: Tensor, adv: Tensor) -> Tensor:
     return (logits.gather(1, org[:, None]) - logits.gather(1, adv[:, None])).squeeze(1)
 
 
-def attention_loss(
-    lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor, clean_margin: Tensor
-) -> Tensor:
+def attention_loss(lrp: LRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor, clean_margin: Tensor) -> Tensor:
     """The logit margin, and where the label it speaks for is seen: (N,).
 
     (f_org - f_adv) / clean_margin + (share of R_org+ in A) - (share of R_org+ in B). The first term makes the label

@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from c2f_lrp.datasets import Images
-from c2f_lrp.evaluation import Panel
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.panels import Panel
 
 STYLE = {
     "figure.dpi": 100,
@@ -196,9 +196,7 @@ def flow_figure(flows: dict[str, np.ndarray], names: tuple[str, ...]) -> Figure:
     """
     m = len(names)
     colours = plt.get_cmap("tab10" if m <= 10 else "turbo")(np.arange(m) if m <= 10 else np.linspace(0, 1, m))
-    figure, panels = plt.subplots(
-        1, len(flows), figsize=(3.9 * len(flows), 4.2), squeeze=False, layout="constrained"
-    )
+    figure, panels = plt.subplots(1, len(flows), figsize=(3.9 * len(flows), 4.2), squeeze=False, layout="constrained")
     x = np.linspace(0, 1, 50)
     bend = (1 - np.cos(np.pi * x)) / 2
     for axes, (title, counts) in zip(panels[0], flows.items(), strict=True):
@@ -236,7 +234,7 @@ def layers_figure(totals: dict[str, np.ndarray], names: list[str]) -> Figure:
 def intervals_figure(table, measures: list[str]) -> Figure:
     """Means with intervals, one panel for each measure, one line for each setting.
 
-    table: of `explainability.with_intervals`.
+    table: of `measures.with_intervals`.
     """
     size = (3.3 * len(measures) + 2.2, 0.24 * len(table) + 1)
     figure, panels = plt.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True, layout="constrained")

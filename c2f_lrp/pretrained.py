@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torchvision import models
 
-from c2f_lrp.classifier import Classifier, save_network, vgg16
+from c2f_lrp.checkpoints import write_checkpoints
+from c2f_lrp.classifier import Classifier
 from c2f_lrp.download import fetch
 from c2f_lrp.files import sha256
-from c2f_lrp.training import write_checkpoints
+from c2f_lrp.networks import FLAT, save_network, vgg16
 
-FLAT = "flat.safetensors"
 # Of torchvision's file, whose name holds the first eight digits.
 SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
 

@@ -6,13 +6,20 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from c2f_lrp.hierarchy import Hierarchy, manifest_path
+from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.paths import manifest_path
 
 
 @dataclass(frozen=True)
 class Profile:
+    """One kind of images with its networks. A new one is an entry of `PROFILES`; what it holds is said here."""
+
     name: str
+    description: str  # of its images, in a few words
+    # Where images come from: a module of c2f_lrp.datasets, or the dotted name of one of yours, with a class `Reader`.
+    reader: str
     manifest: str | None  # file in data_manifests/; None: the user's own, hierarchy.csv beside the weights
+    part_of: str | None  # a manifest whose class indices this one's must agree with
     # "trained": from random weights. "fine-tuned": from torchvision's vgg16, which c2f-lrp data weights fetches.
     # "flat": that vgg16 as it is, its 1000 classes grouped (CoarseToFine.from_flat).
     networks: str
@@ -34,12 +41,13 @@ class Profile:
     finish_epochs: int  # then so many without warps, see training.py
     table_images: int  # images tried in the tables; the paper: 1000
     needs_root: bool  # photographs lie in a folder that the user names
+    inside: str = "train"  # the folder below it that holds a folder of photographs for each class
 
     def hierarchy(self, weights: Path | None = None) -> Hierarchy:
         """The classes. `weights`: the folder beside whose weights the user's own hierarchy lies, if not the usual."""
         known = None
-        if self.name == "tiny-imagenet":  # a part of the paper's 393 classes
-            known = Hierarchy.from_csv(manifest_path("imagenet_c2f_393.csv")).index_by_id()
+        if self.part_of:
+            known = Hierarchy.from_csv(manifest_path(self.part_of)).index_by_id()
         path = self.manifest_path(weights)
         return Hierarchy.from_csv(path, known) if self.manifest else Hierarchy.from_folders_csv(path)
 
@@ -53,11 +61,6 @@ class Profile:
                 "and where that wrote to --out DIR, say --weights DIR"
             )
         return path
-
-    @property
-    def inside(self) -> str:
-        """The folder below --root that holds a folder of photographs for each class."""
-        return "" if self.name == "folder" else "train"
 
     @property
     def weights(self) -> Path:
@@ -75,7 +78,10 @@ PROFILES = {
     for profile in (
         Profile(
             name="scenes",
+            description="scenes drawn by the package",
+            reader="scenes",
             manifest="scenes_c2f.csv",
+            part_of=None,
             networks="trained",
             ships=True,
             image_size=64,
@@ -96,7 +102,10 @@ PROFILES = {
         ),
         Profile(
             name="tiny-imagenet",
+            description="photographs of Tiny ImageNet",
+            reader="tiny_imagenet",
             manifest="tiny_imagenet_c2f.csv",
+            part_of="imagenet_c2f_393.csv",
             networks="trained",
             ships=True,
             image_size=64,
@@ -117,7 +126,10 @@ PROFILES = {
         ),
         Profile(
             name="imagenet",
+            description="photographs of ILSVRC2012",
+            reader="imagenet",
             manifest="imagenet_c2f_393.csv",
+            part_of=None,
             networks="fine-tuned",
             ships=False,
             image_size=224,
@@ -138,11 +150,26 @@ PROFILES = {
         ),
     )
 }
-PROFILES["imagenet-flat"] = replace(PROFILES["imagenet"], name="imagenet-flat", networks="flat")
+PROFILES["imagenet-flat"] = replace(
+    PROFILES["imagenet"],
+    name="imagenet-flat",
+    description="photographs of ILSVRC2012, flat network",
+    networks="flat",
+)
 # Photographs and classes of the user's own, with training settings as for the other photographs.
 PROFILES["folder"] = replace(
-    PROFILES["tiny-imagenet"], name="folder", manifest=None, ships=False, coarse_width=None, coarse_feature_epochs=0
+    PROFILES["tiny-imagenet"],
+    name="folder",
+    description="photographs of one's own",
+    reader="imagenet",
+    manifest=None,
+    part_of=None,
+    ships=False,
+    coarse_width=None,
+    coarse_feature_epochs=0,
+    inside="",
 )
+PHOTO_PROFILE = "tiny-imagenet"  # what photographs from anywhere are attacked with, unless another is named
 
 
 def get_profile(name: str) -> Profile:

@@ -1,7 +1,6 @@
 """Every figure and table gets a sidecar: what made it, from which weights, with which versions."""
 
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -14,12 +13,12 @@ import torch
 from matplotlib.figure import Figure
 
 from c2f_lrp import shards
-from c2f_lrp.datasets.scenes import SPLIT_SEEDS
-from c2f_lrp.files import sha256, whole, writable_folder
+from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
+from c2f_lrp.datasets import reader_class
+from c2f_lrp.files import atomic_write, sha256, writable_folder
+from c2f_lrp.paths import REPOSITORY, figures_folder, runs_folder
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.training import checkpoints_table, read_checkpoints
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("c2f_lrp", "torch", "torchvision", "zennit", "numpy", "pandas", "pillow", "matplotlib", "papermill")
 
 
@@ -29,24 +28,6 @@ def output_folder(profile: str, out: str | Path | None = None) -> Path:
     The environment variable C2F_LRP_FIGURES sets another default; the tests use it to leave figures/ alone.
     """
     return writable_folder(figures_folder(out) / get_profile(profile).name)
-
-
-def figures_folder(out: str | Path | None = None) -> Path:
-    return Path(out or os.environ.get("C2F_LRP_FIGURES") or default_out())
-
-
-def default_out() -> Path:
-    """figures/ beside the package in a working copy, figures/ in the current folder for an installed package."""
-    return (REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()) / "figures"
-
-
-def runs_folder(profile: str) -> Path:
-    """runs/<profile>: executed notebooks and rows of attacks, kept out of version control.
-
-    The environment variable C2F_LRP_RUNS names another folder than runs, such as one on a larger disk.
-    """
-    base = REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
-    return Path(os.environ.get("C2F_LRP_RUNS") or base / "runs") / profile
 
 
 def save_figure(
@@ -60,7 +41,7 @@ def save_figure(
 ) -> Path:
     """Write NAME.pdf, NAME.png and NAME.json, all or none; returns the png's path. `rows`: see `save_table`."""
     folder = output_folder(profile, out)
-    with whole(*(folder / f"{name}.{end}" for end in ("pdf", "png", "json"))) as (pdf, png, sidecar):
+    with atomic_write(*(folder / f"{name}.{end}" for end in ("pdf", "png", "json"))) as (pdf, png, sidecar):
         # No creation date inside, so that the same figure is the same file.
         pdf.write_bytes(drawn(figure, format="pdf", metadata={"CreationDate": None}))
         png.write_bytes(drawn(figure, format="png", dpi=200, metadata={"Software": None}))
@@ -90,7 +71,7 @@ def save_table(
     rows: what `evaluation.evaluate` gave, if the table was made of that: its shards and their hash go into NAME.json.
     """
     folder = output_folder(profile, out)
-    with whole(*(folder / f"{name}.{end}" for end in ("csv", "md", "json"))) as (csv, md, sidecar):
+    with atomic_write(*(folder / f"{name}.{end}" for end in ("csv", "md", "json"))) as (csv, md, sidecar):
         table.to_csv(csv, float_format="%.6g", lineterminator="\n")
         md.write_text(markdown(table if display is None else display), encoding="utf-8")
         write_sidecar(sidecar, {f"{name}.csv": csv, f"{name}.md": md}, profile, parameters, rows=rows)
@@ -102,7 +83,7 @@ def save_page(
 ) -> Path:
     """Write NAME.md and NAME.json, both or none; returns the md's path. `sources`: the tables it was made from."""
     folder = output_folder(profile, out)
-    with whole(folder / f"{name}.md", folder / f"{name}.json") as (md, sidecar):
+    with atomic_write(folder / f"{name}.md", folder / f"{name}.json") as (md, sidecar):
         md.write_text(text, encoding="utf-8")
         write_sidecar(sidecar, {f"{name}.md": md}, profile, parameters, sources)
     return folder / f"{name}.md"
@@ -145,7 +126,7 @@ def write_sidecar(
         **({"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}} if kept else {}),
         # Attacks draw nothing at random but for their start, where they are told to: training and the scenes do.
         seeds={"training": sorted({int(row["seed"]) for row in networks if row["seed"]})}
-        | ({"scenes": SPLIT_SEEDS} if profile == "scenes" else {})
+        | reader_class(settings).seeds
         | ({"attacks": sorted(drawn_seeds)} if drawn_seeds else {}),
         manifest={settings.manifest_path().name: sha256(settings.manifest_path())},
         checkpoints={row["network"]: row["sha256"] for row in networks},

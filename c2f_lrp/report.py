@@ -5,20 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from c2f_lrp.hierarchy import manifest_path
+from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
+from c2f_lrp.paths import figures_folder, manifest_path
 from c2f_lrp.profiles import PROFILES, get_profile
-from c2f_lrp.provenance import figures_folder, markdown
+from c2f_lrp.provenance import markdown
 from c2f_lrp.tables import MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
-from c2f_lrp.training import checkpoints_table, read_checkpoints
 
 TABLES = {"table_1": "Table I: coarse level", "table_2": "Table II: fine level"}
-IMAGES = {
-    "scenes": "scenes drawn by the package",
-    "tiny-imagenet": "photographs of Tiny ImageNet",
-    "imagenet": "photographs of ILSVRC2012",
-    "imagenet-flat": "photographs of ILSVRC2012, flat network",
-    "folder": "photographs of one's own",
-}
 DIFFERENCES = f"""
 **Near** means here: ρ within a factor {SAME_RHO_FACTOR} of the paper's, fooling within {SAME_FOOLING_POINTS} points.
 
@@ -77,7 +70,7 @@ def shown(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([words(row) for _, row in values.iterrows()], values.index, values.columns)
 
 
-def claims(table: str, out: str | Path | None = None) -> pd.DataFrame:
+def claims_beside(table: str, out: str | Path | None = None) -> pd.DataFrame:
     """Which shapes of a table hold in the paper and in each profile and reading: True or False, nan for unknown."""
     columns = {}
     for profile, path in find(f"{table}_claims", out).items():
@@ -102,7 +95,7 @@ def classifiers() -> pd.DataFrame:
         coarse, fine = scores.pop("coarse", None), scores.values()
         widths = " and ".join(str(width) for width in (profile.coarse_width, profile.width) if width)
         lines[name] = (
-            IMAGES[name],
+            profile.description,
             f"{profile.image_size}×{profile.image_size}",
             hierarchy.n_coarse,
             sum(hierarchy.n_fine),
@@ -131,7 +124,7 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
         rival = values[values.attack.str.startswith("DF") & (values.measure == "rho_2")].iloc[0]
         ratio = float(rival.ours) / float(rival.paper)
         sentences.append(f"{profile}: {rival.attack} needs {ratio:.1f} times the paper's ρ².")
-    for profile in ("scenes", "tiny-imagenet", "imagenet"):
+    for profile in (name for name, settings in PROFILES.items() if settings.manifest):
         if profile not in find(table, out):
             root = " --root DIR" if get_profile(profile).needs_root else ""
             sentences.append(f"{profile}: no {table} yet; `c2f-lrp reproduce --profile {profile}{root}` makes it.")
@@ -143,7 +136,7 @@ def page(out: str | Path | None = None) -> str:
     parts = ["# Section IV, side by side", "## What was attacked", markdown(classifiers())]
     for table, title in TABLES.items():
         parts += [f"## {title}", markdown(shown(beside(table, out))), bullets(in_words(table, out))]
-        if not (shapes := claims(table, out)).empty:
+        if not (shapes := claims_beside(table, out)).empty:
             parts += ["Whether the table has the paper's shape:", markdown(shapes)]
     return "\n\n".join(part.strip() for part in [*parts, "## Why the numbers differ", DIFFERENCES]) + "\n"
 

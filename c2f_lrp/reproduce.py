@@ -14,11 +14,10 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.log import logger
 from tqdm.auto import tqdm
 
+from c2f_lrp.paths import NOTEBOOKS, runs_folder
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.provenance import REPOSITORY, output_folder, runs_folder
+from c2f_lrp.provenance import output_folder
 
-_PACKAGED = Path(__file__).parent / "notebooks"
-NOTEBOOKS = _PACKAGED if _PACKAGED.is_dir() else REPOSITORY / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

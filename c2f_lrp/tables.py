@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
-from c2f_lrp.hierarchy import manifest_path
+from c2f_lrp.evaluation.rows import Setting
+from c2f_lrp.paths import manifest_path
 
 # The readings of eqs. (3)-(5) whose loss is not zero. As printed (one_hot, ignore) the loss vanishes: notebook 03.
 READINGS = {
@@ -20,19 +21,19 @@ SAME_RHO_FACTOR = 1.5
 SAME_FOOLING_POINTS = 5
 
 
-def table_attacks(level: str, epsilons: list[float], **settings) -> dict[str, Attack]:
+def table_attacks(level: str, epsilons: list[float], **settings) -> dict[Setting, Attack]:
     """The columns of Table I (level "coarse") or II ("fine"): the LRP attack in both readings, DeepFool, PGD.
 
-    `settings` go to the LRP attack, such as lr, iterations, p or step_scale. Names are "attack | reading | eps".
+    `settings` go to the LRP attack, such as lr, iterations, p or step_scale.
     """
     if level not in ("coarse", "fine"):
         raise ValueError(f"level is {level!r}; choose coarse (Table I) or fine (Table II)")
     ours, deepfool, pgd = (LRPC, DFC, PGDC) if level == "coarse" else (LRPF, DFF, PGDF)
-    columns: dict[str, Attack] = {}
+    columns: dict[Setting, Attack] = {}
     for reading, choices in READINGS.items():
         for eps in epsilons:
-            columns[f"{ours.__name__} | {reading} | {eps:g}"] = ours(eps=eps, **{**choices, **settings})
-    return columns | {f"{deepfool.__name__} |  | ": deepfool(), f"{pgd.__name__} |  | ": pgd()}
+            columns[Setting(ours.__name__, reading, f"{eps:g}")] = ours(eps=eps, **{**choices, **settings})
+    return columns | {Setting(deepfool.__name__): deepfool(), Setting(pgd.__name__): pgd()}
 
 
 def paper_values(table: str) -> pd.DataFrame:
@@ -49,16 +50,16 @@ def compare(summary: pd.DataFrame, table: str) -> pd.DataFrame:
     """
     paper = paper_values(table).set_index(["attack", "eps", "measure"]).value
     lines = []
-    for name, row in summary.iterrows():
-        attack, reading, eps = (part.strip() for part in name.split("|"))
+    for _, row in summary.iterrows():
+        attack, reading, eps = row[COLUMNS]
         for measure in MEASURES:
             printed = paper.get((attack, eps, measure), float("nan"))
             line = {"attack": attack, "reading": reading, "eps": eps, "measure": measure, "paper": printed}
-            lines.append(line | {"ours": row[measure], "verdict": verdict(measure, printed, row[measure])})
+            lines.append(line | {"ours": row[measure], "verdict": closeness(measure, printed, row[measure])})
     return pd.DataFrame(lines).set_index([*COLUMNS, "measure"])
 
 
-def verdict(measure: str, paper: float, ours: float) -> str:
+def closeness(measure: str, paper: float, ours: float) -> str:
     if pd.isna(paper):
         return "not in the paper"
     if measure == "fooling_percent":
@@ -79,7 +80,7 @@ def side_by_side(comparison: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells).rename_axis("paper / ours")
 
 
-def claims(comparison: pd.DataFrame) -> pd.DataFrame:
+def shape_claims(comparison: pd.DataFrame) -> pd.DataFrame:
     """What the shape of the table says, in the paper and in each of our readings: True, False per claim."""
     ours, deepfool, pgd = dict.fromkeys(comparison.index.get_level_values("attack"))
     values = comparison.reset_index()
@@ -136,6 +137,4 @@ def flows(rows: pd.DataFrame, n_coarse: int) -> dict[str, np.ndarray]:
 
 def lines_of(summary: pd.DataFrame, reading: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of a table's summary the LRP attack's lines in this reading, indexed by eps, and the two rivals' lines."""
-    parts = summary.index.str.split("|").map(lambda cells: tuple(cell.strip() for cell in cells))
-    mine = summary[[part[1] == reading for part in parts]].set_axis([part[2] for part in parts if part[1] == reading])
-    return mine, summary[[part[1] == "" for part in parts]]
+    return summary[summary.reading == reading].set_index("eps"), summary[summary.reading == ""]

@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 
 import c2f_lrp
-from c2f_lrp import cli, evaluation, provenance, reproduce, training
+from c2f_lrp import checkpoints, cli, evaluation, panels, provenance, reproduce, training
 from c2f_lrp.attacks import DFC, LRPC, LRPF, PGDC
-from c2f_lrp.classifier import save_network, vgg16
 from c2f_lrp.datasets import Images, imagenet, scenes, splits
 from c2f_lrp.download import extract
+from c2f_lrp.networks import save_network, vgg16
 from c2f_lrp.profiles import get_profile
 
 HIERARCHY = get_profile("tiny-imagenet").hierarchy()
@@ -91,12 +91,12 @@ class Bench:
         """The shipped scenes weights; coarse: what that network's file holds instead, its checksum recorded or not."""
         folder = self.folder / "weights"
         shutil.copytree(get_profile("scenes").weights, folder)
-        rows = training.read_checkpoints(training.checkpoints_table(get_profile("scenes")), "scenes")
+        rows = checkpoints.read_checkpoints(checkpoints.checkpoints_table(get_profile("scenes")), "scenes")
         if coarse is not None:
             (folder / "coarse.safetensors").write_bytes(coarse)
             if recorded:
                 rows[0]["sha256"] = hashlib.sha256(coarse).hexdigest()
-        training.write_checkpoints(folder / "checkpoints.csv", "scenes", rows)
+        checkpoints.write_checkpoints(folder / "checkpoints.csv", "scenes", rows)
         return self.less("weights", without)
 
     def network(self, **settings) -> bytes:
@@ -334,7 +334,7 @@ COMMANDS = {
     ),
     "unknown attack": (
         lambda at: f"attack {at.photo()} --profile scenes --attack fgsm",
-        "attack 'fgsm' is unknown; choose one of LRPC, LRPF, PGDC, PGDF, DFC, DFF",
+        "attack 'fgsm' is unknown; choose one of lrpc, lrpf, pgdc, pgdf, dfc, dff, marginc, marginf",
     ),
     "eps of zero": (
         lambda at: f"attack {at.photo()} --profile scenes --eps 10 0",
@@ -518,7 +518,7 @@ CALLS = {
     "p below 1": (lambda at: partial(LRPC, p=0.5), "p is 0.5; a norm needs p >= 1, such as 1, 2 or float('inf')"),
     "unknown reading": (lambda at: partial(LRPC, init="delta"), "init is 'delta'; choose one of one_hot, logit"),
     "a figure of an unknown class": (
-        lambda at: partial(evaluation.label_pairs, at.clf, at.images, "coarse", "cat"),
+        lambda at: partial(panels.label_pairs, at.clf, at.images, "coarse", "cat"),
         "'cat' is no coarse class; choose one of class0, class1, class2",
     ),
     "training state damaged": (

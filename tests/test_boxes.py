@@ -9,7 +9,8 @@ import csv
 import pytest
 
 from c2f_lrp.datasets import splits
-from c2f_lrp.hierarchy import Hierarchy, manifest_path
+from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.paths import manifest_path
 
 COLUMNS = "name width height x0 y0 x1 y1 secondary_coarse sx0 sy0 sx1 sy1".split()
 HIERARCHY = Hierarchy.from_csv(manifest_path("imagenet_c2f_393.csv"))

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from c2f_lrp import cli, evaluation, photos, provenance, reproduce
-from c2f_lrp.attacks import PGDC
+from c2f_lrp import cli, evaluation, paths, photos, provenance, reproduce
+from c2f_lrp.attacks import ATTACKS, PGDC
 from c2f_lrp.datasets import Images
 
 
@@ -59,7 +59,8 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
     assert re.search(r"cell \d/\d .*, a < b: 100% 40/40 ", shown)  # the bar in the notebook, not the one of its cells
     assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
     assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").iterdir()) == [
-        "01_first.ipynb", "02_second.ipynb"
+        "01_first.ipynb",
+        "02_second.ipynb",
     ]
 
 
@@ -100,9 +101,19 @@ def test_attack_draws_a_figure_and_prints_a_line(photo, tmp_path, capsys):
 
 
 def test_paper_bounds_are_the_default_of_the_lrp_attacks_only():
-    columns = {name: list(photos.settings_of(name, None).values()) for name in photos.NAMES}
+    columns = {name: list(photos.photo_attacks(name, None).values()) for name in ATTACKS}
     bounds = {name: [attack.eps for attack in attacks[1:]] for name, attacks in columns.items()}  # after DeepFool
-    assert bounds == {"lrpc": [10, 20, 40], "lrpf": [10, 20, 40], "pgdc": [2.6], "pgdf": [0.9], "dfc": [], "dff": []}
+    assert bounds == {
+        "lrpc": [10, 20, 40],
+        "lrpf": [10, 20, 40],
+        "pgdc": [2.6],
+        "pgdf": [0.9],
+        "dfc": [],
+        "dff": [],
+    } | {
+        "marginc": [10],
+        "marginf": [10],
+    }
 
 
 def test_sidecars_hold_what_made_a_figure(tmp_path):
@@ -130,7 +141,7 @@ def written(tmp_path, clf, images, monkeypatch):
     monkeypatch.setenv("C2F_LRP_RUNS", str(tmp_path / "runs"))
     few = Images(images.pixels, images.coarse, images.fine, None, None, None, tuple("abcdefgh"))
     attacks = {"a": PGDC(iterations=1), "b": PGDC(iterations=2, random_start=True, seed=7)}
-    store = provenance.runs_folder("scenes") / "rows"
+    store = paths.runs_folder("scenes") / "rows"
     rows = evaluation.evaluate(clf, few, attacks, store=store, shard_size=4, measures=False)
     again = evaluation.evaluate(clf, few, attacks, store=store, shard_size=4, measures=False, resume=True)
     assert rows.attrs == again.attrs and len(rows.attrs["shards"]) == 4
@@ -140,13 +151,13 @@ def written(tmp_path, clf, images, monkeypatch):
 
 def test_a_sidecar_tells_of_rows_and_their_seeds(written):
     told = json.loads((written / "table_9.json").read_text())
-    store = provenance.runs_folder("scenes") / "rows"
+    store = paths.runs_folder("scenes") / "rows"
     assert sorted(told["rows"]["shards"]) == sorted(path.stem for path in store.iterdir())
     assert told["rows"]["count"] == 16 and told["seeds"]["attacks"] == [7]
 
 
 def shard(written, n=0):
-    return sorted((provenance.runs_folder("scenes") / "rows").iterdir())[n]
+    return sorted((paths.runs_folder("scenes") / "rows").iterdir())[n]
 
 
 def other_rows(written):
@@ -205,5 +216,5 @@ def test_verify_names_what_is_wrong(written, change, message, capfd):
 def test_the_committed_figures_are_unaltered_and_made_with_the_shipped_weights(tmp_path, monkeypatch):
     """In a working copy; whether they are what the notebooks give now is for the tests after the notebooks."""
     monkeypatch.setenv("C2F_LRP_RUNS", str(tmp_path))  # not rows that the notebooks' tests made here
-    folder = provenance.REPOSITORY / "figures" / "scenes"
+    folder = paths.REPOSITORY / "figures" / "scenes"
     assert provenance.verify(folder) == []

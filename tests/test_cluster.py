@@ -13,7 +13,11 @@ from networks import SIZE, random_pixels
 from c2f_lrp import cli, cluster, evaluation, reproduce, shards, training
 from c2f_lrp.attacks import DFF, PGDC
 from c2f_lrp.datasets import Images, scenes
+from c2f_lrp.evaluation import rows as evaluation_rows
+from c2f_lrp.evaluation import run as evaluation_run
+from c2f_lrp.evaluation.on_cluster import attack_on_cluster
 from c2f_lrp.profiles import get_profile
+from c2f_lrp.training import on_cluster as training_on_cluster
 
 pytest.importorskip("distributed")
 ATTACKS = {"pgd": PGDC(eps=20, iterations=4), "deepfool": DFF(iterations=4)}
@@ -50,29 +54,32 @@ def test_a_worker_dies_and_the_table_is_the_same(clf, images, address, tmp_path,
     assert len(written) == len(set(written)) > 20  # each was written once
     pd.testing.assert_frame_equal(there, evaluation.evaluate(clf, images, ATTACKS, shard_size=3))
     # And the shards are those of a run without a cluster.
-    monkeypatch.setattr(evaluation, "attack_here", lambda classifier, missing, measures: [*missing] and pytest.fail())
+    monkeypatch.setattr(
+        evaluation_run, "attack_locally", lambda classifier, missing, measures: [*missing] and pytest.fail()
+    )
     again = evaluation.evaluate(clf, images, ATTACKS, store=tmp_path, shard_size=3, resume=True)
     pd.testing.assert_frame_equal(there, again)
 
 
 def test_what_an_attack_refuses_on_a_worker_is_said_here(clf, images, address):
     bad = images.with_pixels(images.pixels.index_fill(0, images.coarse[:1] * 0, float("nan")))
+    shard = evaluation_rows.Shard(evaluation_rows.Setting("a"), 0, PGDC(), bad, {})
     with pytest.raises(ValueError, match="logits that are not finite"):
-        list(cluster.attack_there(address, clf, iter([evaluation.Shard("a", 0, PGDC(), bad, {})]), False))
+        list(attack_on_cluster(address, clf, iter([shard]), False))
 
 
 def test_nine_networks_trained_on_workers_are_those_trained_here(address, tmp_path, monkeypatch):
     small = dataclasses.replace(get_profile("scenes"), width=2, hidden=8, coarse_epochs=2, fine_epochs=1)
     drawn = scenes.read("train", 128), scenes.read("validation", 32)
-    states, real = [], cluster.whole
+    states, real = [], training_on_cluster.atomic_write
 
-    def whole_and_kill(path):
+    def write_and_kill(path):
         states.append(path.stem)
         if len(states) == 6:  # among the fine networks
             kill_a_worker(address)
         return real(path)
 
-    monkeypatch.setattr(cluster, "whole", whole_and_kill)
+    monkeypatch.setattr(training_on_cluster, "atomic_write", write_and_kill)
     there = training.train(small, *drawn, out=tmp_path / "there", seed=3, command="test", scheduler=address)
     assert len(states) == 2 + 8 and states[:2] == ["coarse"] * 2  # the fine ones start from its features
     here = training.train(small, *drawn, out=tmp_path / "here", seed=3, command="test")

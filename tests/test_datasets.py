@@ -1,6 +1,5 @@
 """Reading photographs: the split, RGB only for evaluation, boxes, and one clear error for each thing wrong."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -80,8 +79,8 @@ def test_imagenet_folder_at_full_size(tmp_path):
 def test_fit_takes_the_centre_without_distortion():
     wide = Image.new("RGB", (448, 256))
     wide.paste((255, 0, 0), (112, 16, 336, 240))  # the central 224x224 after the shorter side is 256
-    assert (imagenet.fit(wide, 224) == [255, 0, 0]).all()
-    assert imagenet.fit(photograph(0, size=(33, 500)), 64).shape == (64, 64, 3)
+    assert (imagenet.resize_and_crop(wide, 224) == [255, 0, 0]).all()
+    assert imagenet.resize_and_crop(photograph(0, size=(33, 500)), 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("split", splits.SPLITS)

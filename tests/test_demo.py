@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from traitlets import Bunch
 
-from c2f_lrp import cli, demo, provenance, reproduce
+from c2f_lrp import cli, demo, paths
 from c2f_lrp.tables import READINGS
 
 
@@ -28,13 +28,13 @@ def photo(name="cat.png", size=(90, 120)):
 def test_the_last_step_is_what_the_attack_returns(page, name, level):
     _, classifier, image = page.choices[0]
     attack = demo.choose_attack(name, level, 4, 2, "eq7", next(iter(READINGS.values())))
-    way = demo.follow(classifier, image.pixels[0], attack)
+    trace = demo.trace_attack(classifier, image.pixels[0], attack)
     result = attack(classifier, image.pixels, image.coarse, image.fine)
-    assert torch.equal(way.perturbations[-1], result.perturbation[0]) and not way.perturbations[0].any()
-    assert len(way.perturbations) == result.iterations.item() + 1 and way.fooled == result.fooled.item()
-    before, now, ends = demo.look(way, len(way.perturbations) - 1, "one_hot", "absorb")
-    assert before.score_org == pytest.approx(way.scores[0].max(), abs=1e-6) and before.score_org > before.score_adv
-    assert now.score_org == pytest.approx(way.scores[-1, way.org], abs=1e-5)
+    assert torch.equal(trace.perturbations[-1], result.perturbation[0]) and not trace.perturbations[0].any()
+    assert len(trace.perturbations) == result.iterations.item() + 1 and trace.fooled == result.fooled.item()
+    before, now, ends = demo.panels_at(trace, len(trace.perturbations) - 1, "one_hot", "absorb")
+    assert before.score_org == pytest.approx(trace.scores[0].max(), abs=1e-6) and before.score_org > before.score_adv
+    assert now.score_org == pytest.approx(trace.scores[-1, trace.org], abs=1e-5)
     for end, heatmaps in (
         (ends[0], (before.relevance_org, now.relevance_org)),
         (ends[1], (before.relevance_adv, now.relevance_adv)),
@@ -61,7 +61,7 @@ def test_every_control_changes_the_picture(page, control, value):
     widget.value = value
     assert page.png.value != picture and page.text.value != text
     assert bytes(page.png.value).startswith(b"\x89PNG")
-    assert page.step.max == page.play.max == len(page.way.perturbations) - 1
+    assert page.step.max == page.play.max == len(page.trace.perturbations) - 1
     assert page.eps.disabled == (page.attack.value == "DeepFool")
     widget.value = before if control != "step" else page.step.max
     assert page.png.value == picture and page.text.value == text
@@ -72,7 +72,7 @@ def test_where_attention_went_is_told_from_the_masks(page):
     page.image.value = beside
     _, classifier, image = page.choices[beside]
     other = classifier.hierarchy.coarse_names[image.secondary_coarse.item()]
-    before, _, _ = demo.look(page.way, 0, **page.reading.value)
+    before, _, _ = demo.panels_at(page.trace, 0, **page.reading.value)
     positive = before.relevance_org.sum(0).clamp(min=0)
     share = (positive[image.object_masks[0]].sum() / positive.sum()).item()
     assert f"{share:.0%} → " in page.text.value and f"on the {other} beside it " in page.text.value
@@ -82,7 +82,7 @@ def test_a_photograph_is_added_and_chosen(page):
     count = len(page.choices)
     page.add_photos(Bunch(new=(photo("cat.png"),)))
     assert len(page.image.options) == count + 1 and page.image.label == "cat.png"
-    assert page.way.pixels.shape == (3, 64, 64) and "cannot be said in numbers" in page.text.value
+    assert page.trace.pixels.shape == (3, 64, 64) and "cannot be said in numbers" in page.text.value
 
 
 def test_what_is_no_photograph_is_refused(page):
@@ -96,7 +96,7 @@ def test_what_an_attack_refuses_is_shown(page, monkeypatch):
     def refuse(row, attack):
         raise ValueError("coarse class fish has a single fine class")
 
-    monkeypatch.setattr(page, "follow", refuse)
+    monkeypatch.setattr(page, "cached_trace", refuse)
     picture = page.png.value
     page.attack_again()
     assert "has a single fine class" in page.text.value and page.png.value == picture
@@ -128,13 +128,13 @@ def test_the_command_opens_the_notebook_of_a_working_copy(started):
     assert cli.main(["demo", "--", "--no-browser"]) == 0
     (command,) = started
     assert command[1:3] == ["-m", "jupyterlab"] and command[-1] == "--no-browser"
-    assert str(provenance.REPOSITORY / "notebooks" / "00_demo.ipynb") in command
+    assert str(paths.REPOSITORY / "notebooks" / "00_demo.ipynb") in command
 
 
 def test_the_command_of_an_installed_package_opens_a_copy_and_keeps_it(started, tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "00_demo.ipynb").write_text("as shipped")
-    monkeypatch.setattr(reproduce, "NOTEBOOKS", tmp_path / "package")
+    monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path / "package")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["demo"]) == 0 and (tmp_path / "00_demo.ipynb").read_text() == "as shipped"
     (tmp_path / "00_demo.ipynb").write_text("mine")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from c2f_lrp import evaluation, explainability
+from c2f_lrp import evaluation, measures, panels
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, preflight
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP
@@ -89,14 +89,14 @@ def test_tables_and_measures_stay_on_the_device(clf, given, attack, elsewhere):
     rows = evaluation.evaluate(clf, given, {"a": attack})
     assert len(rows) == len(given)
     eta = torch.full_like(given.pixels, -0.5).maximum(-given.pixels)
-    assert len(explainability.measure(clf, given, eta, attack.level)) == len(given)
+    assert len(measures.measure(clf, given, eta, attack.level)) == len(given)
 
 
 def test_figures_stay_on_the_device(clf, given, elsewhere):
     names = clf.hierarchy.coarse_names
-    counts = evaluation.label_pairs(clf, given, "coarse", names[int(given.coarse[0])])
+    counts = panels.label_pairs(clf, given, "coarse", names[int(given.coarse[0])])
     org, adv = next(iter(counts))
     attacks = {"a": PGDC(iterations=2)}
-    row, _ = evaluation.choose_image(clf, given, org, adv, attacks)
-    columns, *_ = evaluation.panels(clf, given.pixels[row], int(given.coarse[row]), int(given.fine[row]), attacks)
+    row, _ = panels.choose_image(clf, given, org, adv, attacks)
+    columns, *_ = panels.panels(clf, given.pixels[row], int(given.coarse[row]), int(given.fine[row]), attacks)
     assert [column.title for column in columns] == ["before", "a"]

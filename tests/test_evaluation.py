@@ -15,16 +15,17 @@ import pytest
 import torch
 from networks import SIZE, random_pixels
 
-from c2f_lrp import evaluation, explainability, shards, tables
+from c2f_lrp import evaluation, measures, panels, shards, tables
 from c2f_lrp.attacks import DFC, DFF, LRPC, PGDC, PGDF
 from c2f_lrp.datasets import Images, LazyImages
+from c2f_lrp.evaluation import rows as evaluation_rows
 
 
 @pytest.fixture
 def images(clf):
     """Sixteen random images labelled by the classifier, but for the first's coarse and the second's fine label."""
     pixels = random_pixels(64, SIZE, SIZE, seed=5)
-    pixels = pixels[clf.predict(pixels)[0].argsort()[-40:].flip(0)[:16 * 2 : 2]]
+    pixels = pixels[clf.predict(pixels)[0].argsort()[-40:].flip(0)[: 16 * 2 : 2]]
     coarse, fine = clf.predict(pixels)
     first, second = (coarse == 1).nonzero().flatten()[:2].tolist()
     order = [first, second] + [row for row in range(16) if row not in (first, second)]
@@ -75,8 +76,8 @@ ATTACKS = {"a": PGDC(eps=20, iterations=4), "b": DFC(iterations=4)}
 def stored(clf, images, tmp_path, monkeypatch):
     """The rows of two settings and three slices, their folder, and a list that grows with each shard attacked later."""
     rows = evaluation.evaluate(clf, images, ATTACKS, store=tmp_path, shard_size=6)
-    attacked, real = [], evaluation.attack_rows
-    monkeypatch.setattr(evaluation, "attack_rows", lambda *args: attacked.append(1) or real(*args))
+    attacked, real = [], evaluation_rows.attack_rows
+    monkeypatch.setattr(evaluation_rows, "attack_rows", lambda *args: attacked.append(1) or real(*args))
     return rows, tmp_path, attacked
 
 
@@ -261,7 +262,7 @@ def test_rows_hold_the_measures_of_explainability(clf, images, attack):
     assert 0 < len(right) < len(rows)
     chosen = given[[given.names.index(name) for name in right.index]]
     eta = attack(clf, chosen.pixels, chosen.coarse, chosen.fine).perturbation
-    expected = explainability.measure(clf, chosen, eta, attack.level)
+    expected = measures.measure(clf, chosen, eta, attack.level)
     assert (right.runner_up.to_numpy() == expected.r_adv).all()
     shared = [name for name in expected if name in rows and not name.startswith(("rho", "fooled"))]
     assert len(shared) > 15
@@ -289,6 +290,9 @@ def test_summary_against_numpy():
     rows = pd.DataFrame(
         {
             "setting": ["s"] * 4,
+            "attack": ["PGDC"] * 4,
+            "reading": [""] * 4,
+            "eps": ["2.6"] * 4,
             "correct": [True, True, True, False],
             "fooled": [True, True, False, True],
             "iterations": [1, 2, 6, 0],
@@ -318,7 +322,7 @@ def test_table_settings_are_the_papers_columns():
         attacks = tables.table_attacks(level, [10, 20, 40], lr=2.0)
         assert len(attacks) == 2 * 3 + 2
         assert {attack.level for attack in attacks.values()} == {level}
-        lrp = [attack for name, attack in attacks.items() if name.startswith(ours)]
+        lrp = [attack for setting, attack in attacks.items() if setting.attack == ours]
         assert sorted({attack.eps for attack in lrp}) == [10, 20, 40] and {attack.lr for attack in lrp} == {2.0}
         assert {(attack.init, attack.bias) for attack in lrp} == {("one_hot", "absorb"), ("logit", "ignore")}
     with pytest.raises(ValueError, match="choose coarse"):
@@ -328,14 +332,20 @@ def test_table_settings_are_the_papers_columns():
 def test_comparison_puts_the_papers_value_beside_ours():
     attacks = tables.table_attacks("coarse", [10, 15])
     summary = pd.DataFrame(
-        {"rho_2": 0.0294, "rho_1": 0.0432, "rho_inf": 0.0399, "fooling_percent": 93.0}, index=list(attacks)
+        [
+            setting._asdict() | {"rho_2": 0.0294, "rho_1": 0.0432, "rho_inf": 0.0399, "fooling_percent": 93.0}
+            for setting in attacks
+        ]
     )
     comparison = tables.compare(summary, "table_1")
     ordered = comparison.sort_index()
     cell = ordered.loc[("LRPC", "logit start, bias ignored", "10")]
     assert cell.paper.to_dict() == {"rho_2": 0.0294, "rho_1": 0.0216, "rho_inf": 0.0399, "fooling_percent": 87.1}
     assert cell.verdict.to_dict() == {
-        "rho_2": "close", "rho_1": "2 x", "rho_inf": "close", "fooling_percent": "+5.9 points"
+        "rho_2": "close",
+        "rho_1": "2 x",
+        "rho_inf": "close",
+        "fooling_percent": "+5.9 points",
     }
     assert (ordered.loc[("LRPC", "logit start, bias ignored", "15")].verdict == "not in the paper").all()
     assert ordered.loc[("DFC", "", "", "rho_2")].paper == 0.0045
@@ -348,10 +358,10 @@ def test_claims_read_the_papers_own_table():
     attacks = tables.table_attacks("coarse", [10, 20, 40])
     paper = tables.paper_values("table_1").set_index(["attack", "eps", "measure"]).value
     lines = {}
-    for name in attacks:
-        attack, _, eps = (part.strip() for part in name.split("|"))
-        lines[name] = {measure: paper[attack, eps, measure] for measure in tables.MEASURES}
-    claims = tables.claims(tables.compare(pd.DataFrame(lines).T, "table_1"))
+    for setting in attacks:
+        printed = {measure: paper[setting.attack, setting.eps, measure] for measure in tables.MEASURES}
+        lines[setting.label] = setting._asdict() | printed
+    claims = tables.shape_claims(tables.compare(pd.DataFrame.from_dict(lines, "index"), "table_1"))
     assert claims.all(axis=None)  # ours are the paper's numbers here, so every column agrees
 
 
@@ -383,7 +393,7 @@ def test_the_image_of_a_figure_is_chosen_by_the_rule(clf, images):
 
     def chosen(*fooled, tried=16):
         attacks = {str(i): Fools(images, each) for i, each in enumerate(fooled)}
-        row, counts = evaluation.choose_image(clf, images, *names, attacks, tried)
+        row, counts = panels.choose_image(clf, images, *names, attacks, tried)
         assert (counts["of"] == min(tried, len(rows))).all()
         return images.names[row], counts.fooled.tolist()
 
@@ -392,14 +402,14 @@ def test_the_image_of_a_figure_is_chosen_by_the_rule(clf, images):
     assert chosen([last, second], [last]) == (last, [2, 1])
     assert chosen([last, second], [last], tried=2) == (second, [1, 0])
     with pytest.raises(ValueError, match="none of 16 images is classified as no class with runner-up"):
-        evaluation.choose_image(clf, images, "no class", names[1], {"a": Fools(images, [])})
+        panels.choose_image(clf, images, "no class", names[1], {"a": Fools(images, [])})
 
 
 @pytest.mark.parametrize("attack", [DFC(iterations=2), DFF(iterations=2)])
 def test_panels_show_before_and_after(clf, images, attack):
     several = (torch.tensor(clf.hierarchy.n_fine)[images.coarse] > 1).nonzero().flatten()
     row = several[several > 1][0]
-    columns, org, adv = evaluation.panels(
+    columns, org, adv = panels.panels(
         clf, images.pixels[row], images.coarse[row].item(), images.fine[row].item(), {"DF": attack}
     )
     assert [panel.title for panel in columns] == ["before", "DF"] and org != adv
@@ -409,4 +419,4 @@ def test_panels_show_before_and_after(clf, images, attack):
     total = columns[0].relevance_org.clamp(min=0).sum().item()
     assert columns[0].norm_org == pytest.approx(total, rel=1e-9)
     with pytest.raises(ValueError, match="one level"):
-        evaluation.panels(clf, images.pixels[row], 0, 0, {"a": DFC(), "b": DFF()})
+        panels.panels(clf, images.pixels[row], 0, 0, {"a": DFC(), "b": DFF()})

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from c2f_lrp import provenance, training
-from c2f_lrp.classifier import save_network, vgg16
-from c2f_lrp.files import whole, writable_folder
+from c2f_lrp import checkpoints, provenance
+from c2f_lrp.files import atomic_write, writable_folder
+from c2f_lrp.networks import save_network, vgg16
+from c2f_lrp.training import trainer
 
 NETWORK = vgg16(8, width=2, hidden=8, image_size=64)
 
@@ -48,19 +49,19 @@ def training_state(folder):
     optimizer = torch.optim.SGD(NETWORK.parameters(), 0.1, momentum=0.9)
     for parameter in NETWORK.parameters():
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    training.save_state(folder / "coarse.training", {"epoch": 1}, NETWORK, optimizer)
+    trainer.save_state(folder / "coarse.training", {"epoch": 1}, NETWORK, optimizer)
 
 
-def checkpoints(folder):
-    row = dict.fromkeys(training.CHECKPOINT_COLUMNS, "x" * 100)
-    training.write_checkpoints(folder / "checkpoints.csv", "x" * 100, [row] * 5)
+def checkpoints_csv(folder):
+    row = dict.fromkeys(checkpoints.CHECKPOINT_COLUMNS, "x" * 100)
+    checkpoints.write_checkpoints(folder / "checkpoints.csv", "x" * 100, [row] * 5)
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("write", [figure, table, weights, training_state, checkpoints])
+@pytest.mark.parametrize("write", [figure, table, weights, training_state, checkpoints_csv])
 @pytest.mark.parametrize("earlier", [False, True], ids=["nothing there", "an earlier one there"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, write, earlier):
     if earlier:
@@ -78,7 +79,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, write, earlier):
 def test_an_interruption_leaves_what_was_there(tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "a.json"
     first.write_text("before")
-    with pytest.raises(KeyboardInterrupt), whole(first, second) as parts:
+    with pytest.raises(KeyboardInterrupt), atomic_write(first, second) as parts:
         for part in parts:
             part.write_text("half")
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import c2f_lrp
-from c2f_lrp import cli, provenance
+from c2f_lrp import cli, paths
 from c2f_lrp.datasets import imagenet, scenes
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.profiles import PROFILES, get_profile
@@ -30,7 +30,7 @@ def test_the_short_form_numbers_classes_in_the_order_of_their_lines(tmp_path):
 
 
 def test_a_whole_manifest_is_read_too():
-    path = provenance.REPOSITORY / "data_manifests" / "tiny_imagenet_c2f.csv"
+    path = paths.REPOSITORY / "data_manifests" / "tiny_imagenet_c2f.csv"
     assert Hierarchy.from_folders_csv(path) == Hierarchy.from_csv(path)
 
 

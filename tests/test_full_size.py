@@ -14,11 +14,14 @@ from torch import nn
 from torchvision import models
 
 import c2f_lrp
-from c2f_lrp import cli, cluster, pretrained, training
-from c2f_lrp.classifier import VGG16, CoarseToFine, load_network, save_network, vgg16
+from c2f_lrp import checkpoints, cli, cluster, pretrained, training
+from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import imagenet
 from c2f_lrp.files import sha256
+from c2f_lrp.networks import load_network, save_network, vgg16
+from c2f_lrp.networks.vgg import VGG16
 from c2f_lrp.profiles import PROFILES, get_profile
+from c2f_lrp.training import trainer
 
 SMALL = dataclasses.replace(
     get_profile("imagenet"), width=2, hidden=8, image_size=32, coarse_epochs=2, fine_epochs=1, table_images=4
@@ -55,7 +58,7 @@ def small(monkeypatch, tmp_path):
     path = tmp_path / "flat" / pretrained.FLAT
     digest = save_network(vgg16(1000, **SIZES), path, torch.float32)
     row = dict(profile="imagenet-flat", network="flat", sha256=digest)
-    training.write_checkpoints(path.with_name("checkpoints.csv"), "imagenet-flat", [row])
+    checkpoints.write_checkpoints(path.with_name("checkpoints.csv"), "imagenet-flat", [row])
     return path.parent
 
 
@@ -92,12 +95,12 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_fine_tuning_ends_with_the_same_weights(root, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "FINE_TUNE_BATCH", 16)
-    monkeypatch.setattr(training, "SAVE_EVERY", 3)
+    monkeypatch.setattr(trainer, "FINE_TUNE_BATCH", 16)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 3)
     start = small / pretrained.FLAT
     arguments = dict(seed=1, command="test", pretrained=start)
     whole = training.train(SMALL, *found(root), out=tmp_path / "whole", **arguments)
-    real, saves = training.save_state, []
+    real, saves = trainer.save_state, []
 
     def save_then_die(path, state, *rest):
         real(path, state, *rest)
@@ -105,7 +108,7 @@ def test_an_interrupted_fine_tuning_ends_with_the_same_weights(root, small, tmp_
         if len(saves) in (1, 5):  # within the coarse network's first epoch, and after a fine network's last step
             raise Interrupted
 
-    monkeypatch.setattr(training, "save_state", save_then_die)
+    monkeypatch.setattr(trainer, "save_state", save_then_die)
     for _ in range(2):
         with pytest.raises(Interrupted):
             training.train(SMALL, *found(root), out=tmp_path / "pieces", **arguments)
@@ -212,7 +215,7 @@ def test_torchvisions_weights_become_ours(published, tmp_path, monkeypatch):
     with torch.no_grad():
         expected = network(normalized)[:, list(FULL.class_indices[7])]
         torch.testing.assert_close(classifier.fine[7](pixels), expected, rtol=1e-4, atol=1e-5)
-    (row,) = training.read_checkpoints(folder / "checkpoints.csv", "imagenet-flat")
+    (row,) = checkpoints.read_checkpoints(folder / "checkpoints.csv", "imagenet-flat")
     assert row["accuracy"] == "0.7159"  # torchvision's, from its own description of the weights
 
 

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from c2f_lrp.datasets import scenes
-from c2f_lrp.hierarchy import Hierarchy, manifest_path
+from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.paths import manifest_path
 
 # in the paper's order
 COARSE = ("fish", "bird", "reptile", "clothes", "food", "vehicle", "electrical device", "dog")
@@ -163,9 +164,7 @@ def test_classes_that_are_not_among_the_known_ones(tmp_path, known, message):
 def test_locate_names_the_unknown_class_and_the_hierarchy(tmp_path):
     hierarchy = Hierarchy.from_csv(written(tmp_path, GOOD))
     assert hierarchy.locate("n01484850") == (0, 2)
-    with pytest.raises(
-        ValueError, match="'n02084071' is not in this hierarchy of 4 fine classes .* fish, bird"
-    ):
+    with pytest.raises(ValueError, match="'n02084071' is not in this hierarchy of 4 fine classes .* fish, bird"):
         hierarchy.locate("n02084071")
 
 
@@ -177,9 +176,7 @@ def test_a_hierarchy_made_by_hand_counts_its_classes_and_checks_their_sizes():
 
 
 def test_an_unknown_manifest_names_those_there_are():
-    with pytest.raises(
-        FileNotFoundError, match="no manifest 'cifar.csv', must be one of: .*tiny_imagenet_c2f"
-    ):
+    with pytest.raises(FileNotFoundError, match="no manifest 'cifar.csv', must be one of: .*tiny_imagenet_c2f"):
         manifest_path("cifar.csv")
 
 

@@ -15,8 +15,9 @@ from zennit.attribution import Gradient
 from zennit.composites import SpecialFirstLayerMapComposite
 from zennit.rules import Norm, Pass, ZBox, ZPlus
 
-from c2f_lrp.classifier import Classifier, SingleClass, vgg16
+from c2f_lrp.classifier import Classifier, SingleClass
 from c2f_lrp.lrp import AFFINE, BIASES, INITS, LRP
+from c2f_lrp.networks import vgg16
 from c2f_lrp.objectives import lrp_loss
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]

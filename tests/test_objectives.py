@@ -121,9 +121,11 @@ def test_losses_that_see_where_relevance_lies(clf, images, init, bias, name):
         theirs = lambda x: reference.regions_loss(twin, x, o, a, masks, init, bias)  # noqa: E731
     else:
         scale = torch.tensor([clean], dtype=torch.float64)
-        ours = lambda x: objectives.attention_loss(  # noqa: E731
-            lrp, x, *(v.expand(len(x), *v.shape[1:]) for v in (org, adv, regions, scale))
-        )
+
+        def ours(x):
+            given = (v.expand(len(x), *v.shape[1:]) for v in (org, adv, regions, scale))
+            return objectives.attention_loss(lrp, x, *given)
+
         theirs = lambda x: reference.attention_loss(twin, x, o, a, masks, clean, init, bias)  # noqa: E731
     x = image.clone().requires_grad_()
     value = ours(x)

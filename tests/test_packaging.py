@@ -40,9 +40,7 @@ def locked(python):
 
 
 def test_the_lock_is_versions_only():
-    pin = re.compile(
-        r"[a-z0-9-]+==[0-9][0-9A-Za-z.+]*(; (python_version|python_full_version|sys_platform) .*)?"
-    )
+    pin = re.compile(r"[a-z0-9-]+==[0-9][0-9A-Za-z.+]*(; (python_version|python_full_version|sys_platform) .*)?")
     for line in LOCK_LINES:
         assert pin.fullmatch(line), line
     for address in ("://", "@", "--", ".whl", "file:"):
@@ -109,9 +107,7 @@ def test_environment_installs_torch_from_one_place_and_the_rest_as_locked():
 
 def test_python_versions_agree():
     bound = Requirement(f"python{PROJECT['requires-python']}").specifier
-    (pin,) = [
-        text for text in ENVIRONMENT["dependencies"] if isinstance(text, str) and text.startswith("python")
-    ]
+    (pin,) = [text for text in ENVIRONMENT["dependencies"] if isinstance(text, str) and text.startswith("python")]
     series = re.fullmatch(r"python=(3\.\d+)", pin).group(1)
     classifiers = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if ":: Python ::" in text]
     assert series in classifiers
@@ -127,9 +123,7 @@ def test_the_command_exists():
 
 
 def test_what_pyproject_packs_exists():
-    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"][
-        "targets"
-    ]
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     for source in (*hatch["wheel"]["force-include"], *hatch["sdist"]["include"], PROJECT["readme"]):
         assert (ROOT / source.strip("/")).exists(), f"pyproject.toml packs {source}, which is not there"
 

@@ -7,14 +7,15 @@ import torch
 from safetensors.torch import load_file
 
 import c2f_lrp
-from c2f_lrp import training
-from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, save_network, vgg16
+from c2f_lrp import checkpoints, training
+from c2f_lrp.classifier import Classifier
 from c2f_lrp.datasets import scenes
+from c2f_lrp.networks import fold_batch_norm, load_network, save_network, vgg16
 from c2f_lrp.profiles import get_profile
+from c2f_lrp.training import run as training_run
+from c2f_lrp.training import trainer
 
-SMALL = dataclasses.replace(
-    get_profile("scenes"), width=2, hidden=8, coarse_epochs=2, fine_epochs=1
-)
+SMALL = dataclasses.replace(get_profile("scenes"), width=2, hidden=8, coarse_epochs=2, fine_epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ class Interrupted(Exception):
 
 def test_an_interrupted_training_ends_with_the_same_weights(drawn, tmp_path, monkeypatch):
     whole = training.train(SMALL, *drawn, out=tmp_path / "whole", seed=3, command="test")
-    real, saves = training.save_state, []
+    real, saves = trainer.save_state, []
 
     def save_then_die(*args):
         real(*args)
@@ -36,21 +37,21 @@ def test_an_interrupted_training_ends_with_the_same_weights(drawn, tmp_path, mon
         if len(saves) in (1, 4):  # after the first epoch of the coarse network, and among the fine ones
             raise Interrupted
 
-    monkeypatch.setattr(training, "save_state", save_then_die)
+    monkeypatch.setattr(trainer, "save_state", save_then_die)
     for _ in range(2):
         with pytest.raises(Interrupted):
             training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=3, command="test")
     pieces = training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=3, command="test")
     assert [row["sha256"] for row in pieces] == [row["sha256"] for row in whole]
     assert len(saves) == 2 + 8  # no epoch was trained twice
-    recorded = training.read_checkpoints(tmp_path / "pieces" / "checkpoints.csv", "scenes")
+    recorded = checkpoints.read_checkpoints(tmp_path / "pieces" / "checkpoints.csv", "scenes")
     assert [row["network"] for row in recorded] == [row["network"] for row in whole] and len(recorded) == 9
     # Another seed is another training, not a continuation of this one.
     other = training.train(SMALL, *drawn, out=tmp_path / "pieces", seed=4, command="test")
     assert other[0]["sha256"] != whole[0]["sha256"]
     loaded = c2f_lrp.load_classifier("scenes", tmp_path / "pieces")
-    x, y = training.labelled(drawn[1], None)
-    assert f"{training.accuracy(loaded.coarse, x, y):.4f}" == other[0]["accuracy"]
+    x, y = training_run.labelled(drawn[1], None)
+    assert f"{trainer.accuracy(loaded.coarse, x, y):.4f}" == other[0]["accuracy"]
 
 
 def test_a_wider_coarse_network_starts_from_a_flat_network_of_its_own(drawn, tmp_path):
@@ -59,13 +60,13 @@ def test_a_wider_coarse_network_starts_from_a_flat_network_of_its_own(drawn, tmp
     loaded = c2f_lrp.load_classifier("scenes", tmp_path)
     assert loaded.coarse.settings["width"] == 4 and {fine.settings["width"] for fine in loaded.fine} == {2}
     flat, own, coarse, fine = (
-        training.read_state(tmp_path / f"{name}.training")["run"]
+        trainer.read_state(tmp_path / f"{name}.training")["run"]
         for name in ("features", "features_coarse", "coarse", "fine_bird")
     )
     assert [run["n_classes"] for run in (flat, own)] == [sum(loaded.hierarchy.n_fine)] * 2
     assert [run["cutmix"] for run in (flat, own, coarse, fine)] == [0.5, 1.0, 0.5, 0.0]
     for run, start in ((coarse, "features_coarse"), (fine, "features")):
-        assert run["features_of"] == training.sha256_of(tmp_path / f"{start}.training")
+        assert run["features_of"] == training_run.sha256_of(tmp_path / f"{start}.training")
 
 
 def test_folding_batch_norm_changes_nothing():
@@ -108,7 +109,7 @@ def test_weights_survive_storage(saved):
 def test_shipped_weights_are_the_recorded_ones(profile):
     classifier = c2f_lrp.load_classifier(profile)  # refuses a wrong checksum
     sizes = classifier.hierarchy.n_fine
-    rows = training.read_checkpoints(training.checkpoints_table(get_profile(profile)), profile)
+    rows = checkpoints.read_checkpoints(checkpoints.checkpoints_table(get_profile(profile)), profile)
     assert len(rows) == 1 + sum(size > 1 for size in sizes)
     accuracy = {row["network"]: float(row["accuracy"]) for row in rows}
     if profile == "scenes":  # the paper's bands: coarse 96 %, fine 78 % to 90 %
@@ -119,10 +120,10 @@ def test_shipped_weights_are_the_recorded_ones(profile):
 
 def test_the_recorded_accuracy_is_that_of_the_shipped_weights():
     """On the first 320 of the 4000 held-out scenes: within four standard errors of the recorded share."""
-    rows = training.read_checkpoints(training.checkpoints_table(get_profile("scenes")), "scenes")
+    rows = checkpoints.read_checkpoints(checkpoints.checkpoints_table(get_profile("scenes")), "scenes")
     recorded = float(rows[0]["accuracy"])
     images = scenes.read("validation", 320)
-    found = training.accuracy(c2f_lrp.load_classifier("scenes").coarse, images.pixels, images.coarse)
+    found = trainer.accuracy(c2f_lrp.load_classifier("scenes").coarse, images.pixels, images.coarse)
     assert abs(found - recorded) <= 4 * (max(recorded * (1 - recorded), 0.005) / 320) ** 0.5
 
 

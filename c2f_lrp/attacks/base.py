@@ -1,4 +1,4 @@
-"""What every attack shares: the loop over the images still standing, the two levels, and what "fooled" means."""
+"""What every attack shares: the loop over the images under attack, the two levels, and what "fooled" means."""
 
 import warnings
 import zlib
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
-from c2f_lrp.lrp import check_pixels
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
 # Memory of a step by that of the layers' outputs: two to five times as much in lrp.py, nine with two passes of zennit
@@ -38,7 +38,7 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Iterate:
-    """Where the images still standing are, and what the network says there.
+    """Where the images under attack are, and what the network says there.
 
     network       what the attack's `prepare` made of the attacked network
     pixels        (N, 3, H, W), in [0, 255]: the clean images; perturbation: the same shape, in pixel units
@@ -49,30 +49,32 @@ class Iterate:
     pixels: Tensor
     perturbation: Tensor
     logits: Tensor
-    seen: Tensor  # the batch that the network saw, images that have left since among them
-    rows: Tensor  # the places in it of the images still standing
+    inputs: Tensor  # the batch that the network was given, with images that have left since
+    rows: Tensor  # the places in it of the images still under attack
 
     def gradient(self, values: Tensor, *, keep_graph: bool = False) -> Tensor:
         """d values / d perturbation, (N, 3, H, W), of one value per image (N,) made of `logits`.
 
         Takes no second forward pass. keep_graph: another gradient of the same logits will follow.
         """
-        return taken(torch.autograd.grad(values.sum(), self.seen, retain_graph=keep_graph), self.rows)[0]
+        return take_rows(torch.autograd.grad(values.sum(), self.inputs, retain_graph=keep_graph), self.rows)[0]
 
-    def standing(self, rows: Tensor) -> "Iterate":
-        """Without the images that leave; rows: the places of the others."""
-        return Iterate(self.network, *taken((self.pixels, self.perturbation, self.logits), rows), self.seen, rows)
+    def select(self, rows: Tensor) -> "Iterate":
+        """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
+        return Iterate(self.network, *take_rows((self.pixels, self.perturbation, self.logits), rows), self.inputs, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """One attack with its settings; call it on a classifier and images.
 
-    A subclass names its `level` and writes `start` and `step`; `iterations` is K, the most steps an image gets.
+    A subclass names its `title` and `level` and writes `start` and `step`. `iterations` is K, the most steps an image
+    gets.
     """
 
     iterations: int
 
+    title: ClassVar[str]  # what both levels of the attack are called in the demo
     level: ClassVar[str]  # "coarse": C(x) is to change; "fine": F^y(x) is to change and C(x) to stay
     stops_at_flip: ClassVar[bool] = False  # leave when the level's label changes, though the coarse one may have too
     uses_logits: ClassVar[bool] = True  # whether steps take `Iterate.gradient`, so that its logits need a graph
@@ -121,7 +123,7 @@ class Attack(ABC):
         the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
         own coarse label. Images are attacked in batches of `batch_size`; None: as many as half of the free memory
         holds, up to 64. When half of a batch has left, the next images fill it up. `watch` is called with every iterate
-        of a batch, the clean images first and the last ones included: what a picture of the way needs.
+        of a batch, the clean images first and the last ones included: what a picture of the attack's course needs.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
@@ -184,7 +186,7 @@ class Attack(ABC):
                 attacked = tuple(map(torch.cat, zip(attacked, entering, strict=True))) if len(attacked[0]) else entering
             rows, x, eta, *memory = attacked
             last = steps[rows] == self.iterations
-            at = self.look(network, prepared, x, eta, graph=not last.all())
+            at = self.evaluate_at(network, prepared, x, eta, graph=not last.all())
             if watch is not None:
                 watch(at)
             flipped, success = self.outcome(classifier, network, at, coarse[rows], fine[rows])
@@ -202,10 +204,10 @@ class Attack(ABC):
             result.iterations[kept] = steps[kept]
             stay = (~(leaving | last)).nonzero().flatten()
             bar.update(len(rows) - len(stay))
-            rows, x, eta, *memory = taken(attacked, stay)
+            rows, x, eta, *memory = take_rows(attacked, stay)
             if len(rows):
                 with torch.enable_grad():
-                    moved, memory = self.step(at.standing(stay), tuple(memory))
+                    moved, memory = self.step(at.select(stay), tuple(memory))
                 steps[rows] += 1
                 if (steps[rows] == 1).all() and torch.equal(moved, eta):
                     warnings.warn(
@@ -216,13 +218,15 @@ class Attack(ABC):
                 eta = moved
             attacked = rows, x, eta, *memory
 
-    def look(self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, *, graph: bool) -> Iterate:
-        """The iterate at pixels + perturbation; `graph`: a step follows."""
-        seen = channels_last(pixels + perturbation)
+    def evaluate_at(
+        self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, *, graph: bool
+    ) -> Iterate:
+        """The iterate at pixels + perturbation, both (N, 3, H, W); graph: keep what the gradient of a step needs."""
+        inputs = channels_last(pixels + perturbation)
         with torch.set_grad_enabled(graph and self.uses_logits):
-            logits = finite(network(seen.requires_grad_(graph and self.uses_logits)))
+            logits = finite(network(inputs.requires_grad_(graph and self.uses_logits)))
         rows = torch.arange(len(pixels), device=pixels.device)
-        return Iterate(prepared, pixels, perturbation, logits, seen, rows)
+        return Iterate(prepared, pixels, perturbation, logits, inputs, rows)
 
     @torch.no_grad()
     def outcome(
@@ -235,7 +239,7 @@ class Attack(ABC):
         fine_changed = at.logits.argmax(1) != fine
         # The coarse network is asked about those images only whose fine label has changed.
         success = fine_changed.clone()
-        success[fine_changed] = finite(classifier.coarse(at.seen[fine_changed])).argmax(1) == coarse[fine_changed]
+        success[fine_changed] = finite(classifier.coarse(at.inputs[fine_changed])).argmax(1) == coarse[fine_changed]
         return fine_changed, success
 
 
@@ -291,8 +295,8 @@ def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
     return min(LARGEST_BATCH, 2 ** (fits.bit_length() - 1))
 
 
-def taken(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
-    """These rows, in rising order, of each."""
+def take_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+    """The given rows (in rising order) of every tensor, images channels-last."""
     if len(rows) == len(tensors[0]):
         return tensors
     return tuple(channels_last(tensor[rows]) for tensor in tensors)
@@ -314,29 +318,3 @@ def input_gradient(objective, attacked: Tensor) -> Tensor:
     with torch.enable_grad():
         attacked = attacked.detach().requires_grad_()
         return torch.autograd.grad(objective(attacked).sum(), attacked)[0]
-
-
-def check_inputs(classifier: CoarseToFine, pixels: Tensor, coarse_labels: Tensor, fine_labels: Tensor) -> None:
-    """Refuse what no attack can use, saying what was given and what is allowed."""
-    check_pixels(pixels)
-    if any(module.training for module in classifier.modules()):
-        raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
-    hierarchy = classifier.hierarchy
-    for name, labels in (("coarse_labels", coarse_labels), ("fine_labels", fine_labels)):
-        if labels.shape != (len(pixels),) or labels.dtype != torch.int64:
-            raise ValueError(
-                f"{name} are {labels.dtype} of shape {tuple(labels.shape)}; give int64 of shape ({len(pixels)},)"
-            )
-    if not len(pixels):
-        return
-    if coarse_labels.min() < 0 or coarse_labels.max() >= hierarchy.n_coarse:
-        given = f"{coarse_labels.min().item()}..{coarse_labels.max().item()}"
-        raise ValueError(f"coarse_labels lie in {given}; allowed are 0..{hierarchy.n_coarse - 1}")
-    sizes = torch.tensor(hierarchy.n_fine, device=fine_labels.device)[coarse_labels]
-    wrong = ((fine_labels < 0) | (fine_labels >= sizes)).nonzero().flatten().tolist()
-    if wrong:
-        row = wrong[0]
-        raise ValueError(
-            f"fine_labels[{row}] is {fine_labels[row].item()}; coarse class "
-            f"{hierarchy.coarse_names[coarse_labels[row]]} allows 0..{sizes[row].item() - 1}"
-        )

@@ -32,6 +32,7 @@ class DeepFool(Attack):
     iterations: int = 50
     ends: str = "hold"
 
+    title: ClassVar[str] = "DeepFool"
     stops_at_flip: ClassVar[bool] = True  # beyond the boundary DeepFool has no direction
 
     def __post_init__(self):

@@ -49,6 +49,7 @@ class LRPAttack(BoundedAttack):
     backend       what computes relevance, see `c2f_lrp.lrp.choose_lrp`
     """
 
+    title: ClassVar[str] = "LRP (Algorithm 1)"
     uses_logits: ClassVar[bool] = False  # the gradient is the relevance's
 
     eps: float = 10

@@ -19,6 +19,8 @@ class Margin(BoundedAttack):
     eps: bound in pixel units. lr: the largest change of a pixel in one step.
     """
 
+    title: ClassVar[str] = "margin"
+
     eps: float = 10
     lr: float = 10
     iterations: int = 40

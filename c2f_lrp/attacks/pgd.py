@@ -19,6 +19,8 @@ class PGD(BoundedAttack):
     eps, step_size: in pixel units; step_size None: eps / 4.
     """
 
+    title: ClassVar[str] = "PGD"
+
     eps: float = 2.6
     step_size: float | None = None
     iterations: int = 40

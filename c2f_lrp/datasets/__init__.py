@@ -1,11 +1,21 @@
-"""Images with their labels and, where known, the place of the object: one type for every data set."""
+"""Images with their labels and, where known, the place of the object: one type for every data set.
+
+A data set is a module with a class `Reader`; `reader_class` finds that of a profile. The page *Adding a data set* of
+the book has a whole example.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -46,11 +56,11 @@ class Images:
         )
 
     def to(self, device) -> "Images":
-        """The same on another device."""
+        """The images with all tensors on another device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)})
 
     def with_pixels(self, pixels: Tensor) -> "Images":
-        """The same labels and masks with other pixels."""
+        """The images with other pixels (N, 3, H, W) and their labels and masks."""
         return replace(self, pixels=pixels)
 
 
@@ -85,3 +95,39 @@ def stack(pixels, coarse, fine, object_masks, names, secondary_masks=None, secon
         None if secondary_coarse is None else torch.tensor(secondary_coarse, dtype=torch.int64),
         tuple(names),
     )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look at one split found: how many images, coarse labels int64 (N,), and a line for each problem."""
+
+    coarse: Tensor
+    problems: list[str]
+
+
+class Reader(Protocol):
+    """What the class `Reader` of a data set's module offers.
+
+    split is "train", "validation" or "evaluation" (the validation part, RGB photographs only, as in the paper). limit:
+    at most so many images, the first in a fixed random order. Errors are ValueError or FileNotFoundError that say what
+    is missing and what to do.
+    """
+
+    seeds: ClassVar[dict]  # what was drawn at random, for the sidecars: {what: seeds}
+
+    def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None): ...
+
+    def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
+        """Images with uint8 pixels; `processes` may draw or decode side by side."""
+
+    def lazy(self, split: str, limit: int | None = None) -> LazyImages:
+        """Images that are drawn or read when they are asked for."""
+
+    def check(self, split: str, processes: int = 1) -> Checked:
+        """Looks at every image of a split that could be damaged, and says what is wrong."""
+
+
+def reader_class(profile: Profile) -> type[Reader]:
+    """The class `Reader` of a profile's data set."""
+    module = profile.reader if "." in profile.reader else f"{__name__}.{profile.reader}"
+    return import_module(module).Reader

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import current_process
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, LazyImages, stack
+from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.splits import select
 from c2f_lrp.download import extract
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.profiles import Profile
 
 ENDINGS = (".jpeg", ".jpg", ".png")
 
@@ -64,7 +65,7 @@ class Photographs:
         return 0 if current_process().daemon else self.workers
 
     def stacked(self, paths: list[Path]) -> Tensor:
-        pixels = np.stack([fit(open_photo(path), self.size) for path in paths])
+        pixels = np.stack([resize_and_crop(open_photo(path), self.size) for path in paths])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
@@ -132,7 +133,9 @@ def read(
     "evaluation" takes RGB photographs only, as the paper does. No masks: ImageNet's boxes are published separately.
     """
     found = find(root, hierarchy, split, size, inside=inside)
-    rows, images = zip(*((row, fit(image, size)) for row, image in opened(found, split, limit)), strict=True)
+    rows, images = zip(
+        *((row, resize_and_crop(image, size)) for row, image in opened(found, split, limit)), strict=True
+    )
     kept = found[list(rows)]
     return stack(images, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
 
@@ -140,13 +143,16 @@ def read(
 def lazy(
     root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None, *, inside: str = "train"
 ) -> LazyImages:
-    """The same, read when they are asked for. Each is opened once at first, so that a damaged one is met in time."""
+    """Photographs of one split at size x size, read when they are asked for, in the order of their hash.
+
+    Each is opened once at first, so that a damaged one is met in time.
+    """
     found = find(root, hierarchy, split, size, inside=inside)
     kept = found[[row for row, _ in opened(found, split, limit)]]
 
     def read_rows(rows: list[int]) -> Images:
         few = kept[rows]
-        pixels = [fit(open_photo(path), size) for path in few.paths]
+        pixels = [resize_and_crop(open_photo(path), size) for path in few.paths]
         return stack(pixels, few.coarse.tolist(), few.fine.tolist(), None, few.names)
 
     return LazyImages(kept.coarse, kept.fine, read_rows)
@@ -225,7 +231,7 @@ def open_photo(path: Path) -> Image.Image:
 
 
 def decode(file: Path | BinaryIO, name: str) -> Image.Image:
-    """The same of a file or of what was read from one; `name` is what an error calls it."""
+    """A decoded image, as `open_photo` gives it, of a file or its content; errors call it `name`."""
     try:
         image = Image.open(file)
         image.load()
@@ -242,7 +248,7 @@ def decode(file: Path | BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def fit(image: Image.Image, size: int) -> np.ndarray:
+def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
     """The centre of an image as RGB, uint8 (size, size, 3), after scaling its shorter side to 256/224 of size.
 
     An image that has the size already is taken as it is.
@@ -254,3 +260,27 @@ def fit(image: Image.Image, size: int) -> np.ndarray:
     image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
     left, top = ((side - size) // 2 for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+class Reader:
+    """Photographs in a folder for each class below `root` (see `c2f_lrp.datasets.Reader`)."""
+
+    seeds: ClassVar[dict] = {}
+
+    def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):
+        self.profile, self.hierarchy, self.root = profile, hierarchy, root
+
+    def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
+        return read(self.root, self.hierarchy, split, self.profile.image_size, limit, inside=self.profile.inside)
+
+    def lazy(self, split: str, limit: int | None = None) -> LazyImages:
+        return lazy(self.root, self.hierarchy, split, self.profile.image_size, limit, inside=self.profile.inside)
+
+    def stream(self, split: str, workers: int = 0) -> Photographs:
+        """Photographs that stay on disk until training asks for them."""
+        where = dict(inside=self.profile.inside, workers=workers)
+        return find(self.root, self.hierarchy, split, self.profile.image_size, **where)
+
+    def check(self, split: str, processes: int = 1) -> Checked:
+        found = self.stream(split, processes)
+        return Checked(found.coarse, damaged(found))

@@ -12,17 +12,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, LazyImages, stack
+from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.scene_objects import OBJECTS, Pen
 from c2f_lrp.datasets.splits import check_split
-from c2f_lrp.files import whole
-from c2f_lrp.hierarchy import FOLDER_COLUMNS
+from c2f_lrp.files import atomic_write
+from c2f_lrp.hierarchy import FOLDER_COLUMNS, Hierarchy
+from c2f_lrp.profiles import Profile
 
 SIZE = 64
 COARSE_NAMES = ("fish", "bird", "reptile", "clothes", "food", "vehicle", "electrical device", "dog")
@@ -290,7 +292,7 @@ def read(split: str, count: int, processes: int = 1) -> Images:
 
 
 def lazy(split: str, count: int) -> LazyImages:
-    """The same, drawn when they are asked for."""
+    """The first `count` scenes of a split, drawn when they are asked for."""
     check_split(split)
     coarse, fine = torch.tensor([label_of(index) for index in range(count)]).T
     draw = partial(draw_scene, SPLIT_SEEDS[split])
@@ -318,7 +320,7 @@ def export(folder: Path, count: int, processes: int = 1) -> None:
     images = read("train", count, processes)
     groups = zip(COARSE_NAMES, FINE_NAMES, strict=True)
     classes = [(f"{coarse}/{name}", coarse, name) for coarse, names in groups for name in names]
-    with whole(Path(folder)) as part:
+    with atomic_write(Path(folder)) as part:
         for place, _, _ in classes:
             (part / place).mkdir(parents=True)
         for row, (coarse, fine) in enumerate(zip(images.coarse.tolist(), images.fine.tolist(), strict=True)):
@@ -328,3 +330,27 @@ def export(folder: Path, count: int, processes: int = 1) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(FOLDER_COLUMNS)
             writer.writerows(classes)
+
+
+class Reader:
+    """The scenes of a profile (see `c2f_lrp.datasets.Reader`); no folder is needed."""
+
+    seeds: ClassVar[dict] = {"scenes": SPLIT_SEEDS}
+
+    def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):
+        self.profile = profile
+
+    def count(self, split: str) -> int:
+        check_split(split)
+        return self.profile.train_images if split == "train" else self.profile.validation_images
+
+    def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
+        return read(split, limit or self.count(split), processes)
+
+    def lazy(self, split: str, limit: int | None = None) -> LazyImages:
+        return lazy(split, limit or self.count(split))
+
+    def check(self, split: str, processes: int = 1) -> Checked:
+        """Nothing lies on a disk that could be damaged: a few scenes are drawn, the others only counted."""
+        read(split, 16)
+        return Checked(lazy(split, self.count(split)).coarse, [])

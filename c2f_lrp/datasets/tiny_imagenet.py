@@ -7,16 +7,18 @@ training photographs are split 80/20.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from c2f_lrp.datasets import Images, LazyImages, stack
+from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.imagenet import open_photo
 from c2f_lrp.datasets.splits import select
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.profiles import Profile
 
 SIZE = 64
 
@@ -34,7 +36,10 @@ def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None)
 
 
 def lazy(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None) -> LazyImages:
-    """The same, read when they are asked for. Each is opened once at first, so that a damaged one is met in time."""
+    """The photographs of one split, read when they are asked for, at most `limit` of them.
+
+    Each is opened once at first, so that a damaged one is met in time.
+    """
     paths = [path for path, _ in opened(root, hierarchy, split, limit)]
     boxes = boxes_of(root, hierarchy)
     coarse, fine = torch.tensor([hierarchy.locate(path.name.split("_")[0]) for path in paths]).T
@@ -120,3 +125,21 @@ def box_mask(box: tuple[int, int, int, int] | None) -> np.ndarray:
     x0, y0, x1, y1 = box or (0, 0, SIZE - 1, SIZE - 1)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     return mask
+
+
+class Reader:
+    """Tiny ImageNet's photographs below `root` (see `c2f_lrp.datasets.Reader`)."""
+
+    seeds: ClassVar[dict] = {}
+
+    def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):
+        self.hierarchy, self.root = hierarchy, root
+
+    def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
+        return read(self.root, self.hierarchy, split, limit)
+
+    def lazy(self, split: str, limit: int | None = None) -> LazyImages:
+        return lazy(self.root, self.hierarchy, split, limit)
+
+    def check(self, split: str, processes: int = 1) -> Checked:
+        return Checked(self.read(split).coarse, [])

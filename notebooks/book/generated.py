@@ -20,8 +20,9 @@ from nbconvert import SlidesExporter
 from sphinx import addnodes
 
 import c2f_lrp
+from c2f_lrp.paths import REPOSITORY
 from c2f_lrp.profiles import PROFILES
-from c2f_lrp.provenance import REPOSITORY, verify
+from c2f_lrp.provenance import verify
 from c2f_lrp.reproduce import without_widgets
 
 HERE = Path(__file__).resolve().parent

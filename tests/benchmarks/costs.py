@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, Attack
 from c2f_lrp.attacks.base import input_gradient
-from c2f_lrp.classifier import Classifier, vgg16
+from c2f_lrp.classifier import Classifier
 from c2f_lrp.lrp import LRP
+from c2f_lrp.networks import vgg16
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import PAPER_EPS, READINGS, table_attacks

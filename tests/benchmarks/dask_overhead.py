@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 import c2f_lrp
 from c2f_lrp import cluster, evaluation
 from c2f_lrp.attacks import DFC, LRPC
+from c2f_lrp.evaluation import run as evaluation_run
 from c2f_lrp.tables import READINGS
 
 ATTACKS = {f"LRPC | {name}": LRPC(eps=10, **reading) for name, reading in READINGS.items()} | {"DFC": DFC()}
@@ -61,7 +62,7 @@ def main() -> None:
     text = f"""# What Dask costs on one machine
 
 Written by `python -m tests.benchmarks.dask_overhead --images {options.images} --repeats {options.repeats}`:
-{len(ATTACKS)} settings on {options.images} scenes in shards of {evaluation.SHARD_SIZE}, one worker of one thread
+{len(ATTACKS)} settings on {options.images} scenes in shards of {evaluation_run.SHARD_SIZE}, one worker of one thread
 against none; torch {torch.__version__}, CPU, on a machine that others used too, so wall times are noisy.
 
 | | s without | s with | ratio, median of turns (smallest–largest) | at most {ALLOWED} |

@@ -22,7 +22,7 @@ from c2f_lrp.tables import READINGS
 
 def timed(page: Demo, **values) -> tuple[float, float]:
     """Seconds on the wall and of the processor until all these widgets have their values and the picture is drawn."""
-    page.follow.cache_clear()
+    page.cached_trace.cache_clear()
     wall, processor = time.perf_counter(), time.process_time()
     for name, value in values.items():
         getattr(page, name).value = value

@@ -22,13 +22,14 @@ from torchvision import models
 
 import c2f_lrp
 from c2f_lrp import attacks, photos, training
-from c2f_lrp.classifier import save_network
 from c2f_lrp.datasets.imagenet import Crops, Photographs, find
 from c2f_lrp.lrp import LRP
+from c2f_lrp.networks import save_network
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
 from c2f_lrp.pretrained import FLAT, of_torchvision
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import READINGS
+from c2f_lrp.training import trainer
 
 PROFILE = get_profile("imagenet")
 HIERARCHY = PROFILE.hierarchy()
@@ -83,10 +84,10 @@ def the_path(root: Path, folder: Path, batch: int) -> tuple[list[tuple], dict]:
     if not (folder / FLAT).is_file():  # kept by an earlier run
         save_network(of_torchvision(models.vgg16().state_dict()), folder / FLAT, torch.float32)
     peak()
-    training.FINE_TUNE_BATCH = batch
+    trainer.FINE_TUNE_BATCH = batch
     short = dataclasses.replace(PROFILE, coarse_epochs=1, fine_epochs=1)
     rows = training.train(short, photographs, photographs, out=folder / "nine", pretrained=folder / FLAT)
-    states = {row["network"]: training.read_state(folder / "nine" / f"{row['network']}.training") for row in rows}
+    states = {row["network"]: trainer.read_state(folder / "nine" / f"{row['network']}.training") for row in rows}
     facts["steps"] = {name: max(1, state["run"]["images"] // batch) for name, state in states.items()}
     facts["step"] = states["coarse"]["seconds"] / facts["steps"]["coarse"]
     what = f"a training step of the coarse network, batch {batch} (mean of {facts['steps']['coarse']})"
@@ -118,7 +119,7 @@ def the_path(root: Path, folder: Path, batch: int) -> tuple[list[tuple], dict]:
 def report(lines: list[tuple], facts: dict) -> str:
     threads = torch.get_num_threads()
     cpu = f"torch {torch.__version__}, CPU, {threads} thread{'s' * (threads > 1)}, {platform.machine()}"
-    half = "bfloat16" if training.fast_bfloat16("cpu") else "float32"
+    half = "bfloat16" if trainer.fast_bfloat16("cpu") else "float32"
     return "\n".join(
         [
             "# The profile imagenet at full size",

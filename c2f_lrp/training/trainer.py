@@ -1,29 +1,10 @@
-"""Training of one coarse and M fine networks from a seed, resumable after every epoch.
+"""How one network is trained: from a seed, from another network's features, or fine-tuned from pretrained weights."""
 
-The paper prints no training settings; these are ours: SGD with Nesterov momentum and a one-cycle learning rate
-(Smith and Topin 2019), label smoothing in one profile, random flips, affine warps and lighting. The coarse network
-learns first; each fine network starts from its features, so that a few hundred images of one coarse class suffice.
-Where a profile has feature_epochs, a flat network learns all fine classes before that, in half of its steps from images
-cut together (CutMix, Yun et al. 2019), and all nine start from its features: fine labels tell more than coarse ones.
-A coarse network wider than the fine ones starts from a flat network of its own width, which learns from images cut
-together in every step. CutMix goes on in half of the coarse network's steps, or it learns its photographs by heart.
-Batch normalisation and dropout are used while training; the former is folded away before the weights are written.
-Photographs get a few last epochs without warps and lighting, at a small learning rate: the network then sees objects at
-the size they have when it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
-
-At full size (`fine_tune`, profile imagenet) all nine networks start from torchvision's vgg16 instead, and photographs
-are streamed from disk. Mind that those weights were learned from all of ILSVRC2012's training photographs, so also from
-the fifth that the split holds out: accuracies on it flatter the networks.
-"""
-
-import csv
 import json
 import math
-import platform
 import time
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -36,13 +17,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import CutMix
 from tqdm.auto import tqdm
 
-from c2f_lrp.classifier import Classifier, fold_batch_norm, load_network, network_file, save_network, vgg16
-from c2f_lrp.datasets import Images
+from c2f_lrp.classifier import Classifier
 from c2f_lrp.datasets.imagenet import Crops, Photographs
-from c2f_lrp.files import sha256 as sha256_of
-from c2f_lrp.files import whole, writable_folder
-from c2f_lrp.hierarchy import manifest_path
-from c2f_lrp.profiles import Profile
+from c2f_lrp.files import atomic_write
+from c2f_lrp.networks import fold_batch_norm, load_network, vgg16
 
 BATCH = 128
 MAX_LEARNING_RATE = {"scratch": 0.05, "features": 0.02}  # by what a network starts from
@@ -56,10 +34,6 @@ CUTMIX = 0.5  # share of the steps
 FINE_TUNE_BATCH = 128
 FINE_TUNE_LEARNING_RATE = {"pretrained": 1e-3, "last": 1e-2}
 SAVE_EVERY = 1000  # steps; a state of VGG-16 has 1.1 GB
-
-CHECKPOINT_COLUMNS = (
-    "profile,network,file,sha256,classes,accuracy,validation_images,training_images,epochs,seed,seconds,command,versions"
-).split(",")
 
 
 @dataclass(frozen=True)
@@ -85,7 +59,7 @@ class Job:
         common = dict(state=self.state, run=self.run, device=device, until=until)
         if self.fine_tuned:
             return fine_tune(self.start, self.settings, self.data, self.labels, **common)
-        return fit(self.settings, self.data, self.labels, features=self.start, **common)
+        return train_network(self.settings, self.data, self.labels, features=self.start, **common)
 
     def epochs_done(self) -> int:
         """By an earlier run with the same settings."""
@@ -93,140 +67,6 @@ class Job:
             return 0
         state = read_state(self.state)
         return state["epoch"] if state["run"] == self.run else 0
-
-
-def train(
-    profile: Profile,
-    training: Images | Photographs,
-    validation: Images | Photographs,
-    *,
-    out: Path | None = None,
-    seed: int = 0,
-    command: str = "",
-    device: str = "cpu",
-    pretrained: Path | None = None,
-    scheduler: str | None = None,
-) -> list[dict]:
-    """Train the nine networks of a profile; write their weights and a row each in checkpoints.csv; return the rows.
-
-    Weights and rows go into the folder `out`, by default the profile's own; rows of weights inside the package go
-    into data_manifests/checkpoints.csv. A run that was interrupted goes on where it stopped: finished networks are
-    kept when their settings are the same, the unfinished one continues after its last whole epoch.
-
-    Profiles whose networks are fine-tuned take `Photographs`, and start from the weight file `pretrained`.
-    scheduler: the address of a Dask scheduler, on whose workers the networks are then trained, side by side where none
-    waits for another; on their GPU where they have one.
-    """
-    hierarchy = profile.hierarchy(out)
-    folder = writable_folder(out or profile.weights)
-    table = checkpoints_table(profile, out)
-    size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
-    common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
-    fine_tuned = profile.networks == "fine-tuned"
-    # The states of the networks whose features the coarse and the fine networks start from.
-    features: dict[str, Path | None] = dict(coarse=None, fine=None)
-
-    def side_by_side(jobs: list[Job]) -> None:
-        """What is not finished, on the workers. Here nothing is left to do then but to read the states."""
-        if scheduler is not None and jobs:
-            from c2f_lrp.cluster import train_there  # Dask is an extra
-
-            train_there(scheduler, jobs)
-
-    if profile.feature_epochs:
-        starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
-        labels = starts[training.coarse] + training.fine
-
-        def flat(name: str, width: int, epochs: int, cutmix: float) -> Job:
-            settings = size | dict(width=width, n_classes=sum(hierarchy.n_fine))
-            run = settings | common | dict(epochs=epochs, images=len(training), cutmix=cutmix)
-            return Job(settings, training.pixels, labels, folder / f"{name}.training", run, start=None)
-
-        flats = dict(fine=flat("features", profile.width, profile.feature_epochs, CUTMIX))
-        if profile.coarse_width:
-            flats["coarse"] = flat("features_coarse", profile.coarse_width, profile.coarse_feature_epochs, 1.0)
-        side_by_side(list(flats.values()))
-        for job in flats.values():
-            job.train(device)
-        features = {level: flats.get(level, flats["fine"]).state for level in features}
-    if fine_tuned:
-        common["pretrained"] = sha256_of(pretrained)
-    if profile.manifest is None:
-        common["hierarchy"] = sha256_of(profile.manifest_path(out))
-
-    def job_of(fine: int | None) -> Job:
-        path = network_file(folder, hierarchy, fine)
-        if fine is None:
-            epochs, width, n_classes = profile.coarse_epochs, profile.coarse_width or profile.width, hierarchy.n_coarse
-        else:
-            epochs, width, n_classes = profile.fine_epochs, profile.width, hierarchy.n_fine[fine]
-        settings = size | dict(width=width, n_classes=n_classes)
-        data, labels = labelled(training, fine)
-        for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):
-            if not count:
-                raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
-        cutmix = CUTMIX if fine is None and profile.feature_epochs else 0.0
-        run = settings | common | dict(epochs=epochs, images=len(data), cutmix=cutmix, fine=fine)
-        start = features["coarse" if fine is None else "fine"]
-        run["features_of"] = sha256_of(start) if start else None
-        start = pretrained if fine_tuned else start
-        return Job(settings, data, labels, path.with_suffix(".training"), run, start, fine_tuned)
-
-    rows = []
-    tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
-    # Those that start from the coarse network have to wait for it.
-    groups = [tasks] if profile.feature_epochs or fine_tuned else [tasks[:1], tasks[1:]]
-    progress = tqdm([(fine, group) for group in groups for fine in group], desc=f"networks of {profile.name}")
-    for fine, group in progress:
-        path = network_file(folder, hierarchy, fine)
-        if fine == group[0]:
-            jobs = [job_of(each) for each in group] if scheduler is not None else []
-            side_by_side([each for each in jobs if finished(each.state.with_suffix(path.suffix), each) is None])
-        job = job_of(fine)
-        settings, run, state = job.settings, job.run, job.state
-        held_out, held_out_labels = labelled(validation, fine)
-        network = finished(path, job)
-        if network is None:
-            network = job.train(device)
-        sha256 = save_network(network, path)
-        if fine_tuned:  # nothing starts from it any more, and nine of them are 10 GB
-            write_state(state, read_state(state), {})
-        if fine is None and not profile.feature_epochs and not fine_tuned:
-            features["fine"] = state  # the coarse network comes first
-        # The accuracy reported is that of the weights as stored, after rounding to half precision.
-        batch = max(1, 500 * 64**2 // profile.image_size**2)  # 500 at 64x64; larger images take more memory each
-        score = accuracy(load_network(path, sha256), held_out, held_out_labels, device, batch)
-        previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
-        if previous is not None and previous["sha256"] == sha256:
-            rows.append(previous)
-            continue
-        rows.append(
-            dict(
-                profile=profile.name,
-                network=path.stem,
-                file=path.name,
-                sha256=sha256,
-                classes=settings["n_classes"],
-                accuracy=f"{score:.4f}",
-                validation_images=len(held_out),
-                training_images=len(job.labels),
-                epochs=last_epoch(run),
-                seed=seed,
-                seconds=round(read_state(state)["seconds"]),
-                command=command,
-                versions=f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}"
-                + (", bfloat16" if fast_bfloat16(device) else ""),
-            )
-        )
-        write_checkpoints(table, profile.name, rows)
-    return rows
-
-
-def labelled(images: Images | Photographs, fine: int | None) -> tuple[Tensor | Photographs, Tensor]:
-    """Pixels (or photographs) and labels that one network learns: all images, or those of coarse class `fine`."""
-    chosen = images if fine is None else images[images.coarse == fine]
-    labels = chosen.coarse if fine is None else chosen.fine
-    return (chosen if isinstance(chosen, Photographs) else chosen.pixels), labels
 
 
 def finished(path: Path, job: Job) -> Classifier | None:
@@ -241,7 +81,7 @@ def last_epoch(run: dict) -> int:
     return run["epochs"] + run["finish_epochs"]
 
 
-def fit(
+def train_network(
     settings: dict,
     pixels: Tensor,
     labels: Tensor,
@@ -271,9 +111,7 @@ def fit(
             strict=False,
         )
     rate = MAX_LEARNING_RATE["scratch" if features is None else "features"]
-    optimizer = torch.optim.SGD(
-        network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
-    )
+    optimizer = torch.optim.SGD(network.parameters(), rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     steps = max(1, len(pixels) // BATCH)
     schedule = OneCycleLR(optimizer, rate, total_steps=epochs * steps + 1)
     first, seconds = resume(state, run, network, optimizer, schedule)
@@ -447,7 +285,7 @@ def save_state(path: Path, state: dict, network: nn.Module, optimizer: torch.opt
 
 
 def write_state(path: Path, state: dict, tensors: dict[str, Tensor]) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         try:
             save_file(tensors, part, metadata={"state": json.dumps(state)})
         except SafetensorError as error:  # what a full disk becomes here
@@ -479,7 +317,10 @@ def restore(path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SG
 def resume(
     path: Path, run: dict, network: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
 ) -> tuple[int, float]:
-    """The same with the learning rate. Returns the number of epochs done and the seconds they took; (0, 0) for none."""
+    """Put network, momentum and learning rate where an interrupted run left them.
+
+    Returns the number of epochs done and the seconds they took; (0, 0) where there is nothing to go on from.
+    """
     state = restore(path, run, network, optimizer)
     if state is None:
         return 0, 0.0
@@ -489,37 +330,3 @@ def resume(
         for _ in range(min(state["epoch"], run["epochs"]) * max(1, run["images"] // BATCH)):
             schedule.step()
     return state["epoch"], state["seconds"]
-
-
-def checkpoints_table(profile: Profile, folder: Path | None = None) -> Path:
-    """The checkpoints.csv of a weight folder; for weights inside the package data_manifests/checkpoints.csv."""
-    folder = Path(folder or profile.weights)
-    inside = folder.parent == Path(__file__).parent / "weights"
-    return manifest_path("checkpoints.csv") if inside else folder / "checkpoints.csv"
-
-
-def read_checkpoints(table: Path, profile: str) -> list[dict]:
-    """The rows of one profile in a checkpoints.csv; none where there is no such file.
-
-    Raises ValueError for a table with other columns.
-    """
-    if not table.is_file():
-        return []
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in CHECKPOINT_COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{table} has no column {', '.join(missing)}; give a table that c2f-lrp train wrote")
-        return [row for row in reader if row["profile"] == profile]
-
-
-def write_checkpoints(table: Path, profile: str, rows: list[dict]) -> None:
-    """Replace the rows of one profile, keeping those of the others."""
-    others = []
-    if table.is_file():
-        with table.open(newline="") as file:
-            others = [row for row in csv.DictReader(file) if row["profile"] != profile]
-    with whole(table) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))

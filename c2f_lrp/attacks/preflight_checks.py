@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import Attack, check_inputs
+from c2f_lrp.attacks.base import Attack
+from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
 
 SAME_WAY = 0.9  # the cosine of the same step in two precisions from which it counts as no noise
@@ -58,7 +59,7 @@ def looks_like_probabilities(logits: Tensor) -> list[str]:
 
 
 def steps(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
-    """The first step, twice."""
+    """What is wrong with the attack's first step: it is zero, or it points elsewhere in another precision."""
     other = torch.float32 if pixels.dtype == torch.float64 else torch.float64
     here = first_step(attack, network, pixels, labels).double()
     there = first_step(attack, copy.deepcopy(network).to(other), pixels.to(other), labels).double()
@@ -76,7 +77,7 @@ def steps(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) ->
 def first_step(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         memory = attack.start(network, pixels, labels)
-    at = attack.look(network, attack.prepare(network), pixels, torch.zeros_like(pixels), graph=True)
+    at = attack.evaluate_at(network, attack.prepare(network), pixels, torch.zeros_like(pixels), graph=True)
     with torch.enable_grad():
         return attack.step(at, memory)[0]
 

@@ -1,0 +1,164 @@
+"""Attacks over many images, in shards that are kept in files."""
+
+import ctypes
+import dataclasses
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from c2f_lrp import shards
+from c2f_lrp.attacks import Attack, preflight
+from c2f_lrp.checks import check_inputs, check_labels
+from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.datasets import Images, LazyImages
+from c2f_lrp.evaluation.rows import Setting, Shard, as_float, attack_locally
+
+SHARD_SIZE = 50  # images; of the scenes a few seconds' work
+HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
+
+
+def evaluate(
+    classifier: CoarseToFine,
+    images: Images | LazyImages,
+    attacks: dict[str, Attack] | dict[Setting, Attack],
+    *,
+    store: Path | None = None,
+    resume: bool = False,
+    measures: bool = True,
+    shard_size: int | None = None,
+    scheduler: str | None = None,
+) -> pd.DataFrame:
+    """One row per attack setting and image.
+
+    Columns: the setting (attack, reading, eps, and in words `setting`; an attack given by a plain name has that name),
+    labels before and after, fooled, iterations, the seed of a random start (-1: none), the largest |eta| in pixel
+    units, the terms of eq. (10). With `measures` also the runner-up label and where relevance and the perturbation lie
+    (`measures.localisation`, in the default reading of eqs. (3)-(4)).
+
+    Only images that the classifier gets right at the attack's level (and at the coarse one) are attacked; the others
+    have correct=False, no perturbation, no measures (nan, runner-up -1), and fooled as Algorithm 1 as printed would
+    count them. Images whose coarse class has a single fine class have no row at the fine level.
+
+    Rows are made in shards of `shard_size` images (default SHARD_SIZE) and one setting. With a folder `store` each is
+    written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
+    images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
+    is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
+
+    The result's `attrs` say in which shards of the store its rows lie and what these hash to, for the sidecars of what
+    is made of them (`provenance.save_table`).
+
+    scheduler: the address of a Dask scheduler, whose workers then attack the shards, on their GPU where they have one;
+    this process writes them.
+
+    Raises ValueError for images, labels or a classifier that no attack can use, OSError where a shard cannot be
+    written: those before it are kept.
+    """
+    if not len(images):
+        raise ValueError("no images were given to evaluate")
+    if not attacks:
+        raise ValueError("no attacks were given to evaluate")
+    if shard_size is not None and shard_size < 1:
+        raise ValueError(f"shard_size is {shard_size}; give at least one image")
+    check_labels(images.coarse, len(images), classifier.hierarchy.n_coarse)
+    levels = list(dict.fromkeys(attack.level for attack in attacks.values()))
+    rows = {level: attackable(classifier, images, level) for level in levels}
+    total = sum(len(rows[attack.level]) for attack in attacks.values())
+    if not total:
+        raise ValueError(f"none of the {len(images)} images is of a coarse class with several fine ones")
+    if store is not None:
+        shards.open_store(store := Path(store))
+    # Buffers that no checkpoint holds count too: the hierarchy of a flat classifier, the mean of the pixels.
+    identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
+    common = dict(classifier=identity, measures=measures, software=shards.software())
+    attacks = {Setting(key) if isinstance(key, str) else key: attack for key, attack in attacks.items()}
+    tables: dict[tuple[Setting, int], pd.DataFrame] = {}  # by setting and first row
+    hashes: dict[tuple[Setting, int], tuple[str, str]] = {}  # the same: key and hash of the rows
+    progress = tqdm(total=total, unit="image", desc="attacking")
+
+    def missing() -> Iterator[Shard]:
+        """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
+        checked = set()
+        for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
+            check_inputs(classifier, as_float(part).pixels, part.coarse, part.fine)
+            content = shards.content_hash([getattr(part, field) for field in HASHED]), list(part.names)
+            for setting, attack in attacks.items():
+                if attack.level != level:
+                    continue
+                facts = dict(attack=type(attack).__name__, settings=dataclasses.asdict(attack), images=content)
+                shard = Shard(setting, start, attack, part, common | facts)
+                table = shards.read_shard(store, shard.facts) if resume and store is not None else None
+                if table is not None:
+                    keep(shard, table)
+                    continue
+                if setting not in checked:
+                    checked.add(setting)
+                    warn_from_preflight(classifier, part, attack)
+                yield shard
+
+    def keep(shard: Shard, table: pd.DataFrame) -> None:
+        tables[shard.setting, shard.start] = table
+        if store is not None:
+            hashes[shard.setting, shard.start] = shards.shard_key(shard.facts), shards.table_hash(table)
+        progress.set_postfix_str(shard.setting.label)
+        progress.update(len(table))
+
+    if scheduler is None:
+        done = attack_locally(classifier, missing(), measures)
+    else:
+        from c2f_lrp.evaluation.on_cluster import attack_on_cluster  # Dask is an extra
+
+        done = attack_on_cluster(scheduler, classifier, missing(), measures)
+    with progress:
+        for shard, table in done:
+            if store is not None:
+                shards.write_shard(store, table, shard.facts)
+            keep(shard, table)
+            trim_heap()
+    order = {setting: place for place, setting in enumerate(attacks)}
+    keys = sorted(tables, key=lambda key: (order[key[0]], key[1]))
+    rows = pd.concat(
+        [tables.pop(key).assign(setting=key[0].label, **key[0]._asdict()) for key in keys], ignore_index=True
+    )
+    if store is not None:
+        rows.attrs["shards"] = {hashes[key][0]: hashes[key][1] for key in keys}
+    if scheduler is not None:
+        rows.attrs["device"] = "workers of a Dask cluster"
+    return rows
+
+
+def attackable(classifier: CoarseToFine, images: Images | LazyImages, level: str) -> Tensor:
+    """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class."""
+    if level == "coarse":
+        return torch.arange(len(images), device=images.coarse.device)
+    n_fine = torch.tensor(classifier.hierarchy.n_fine, device=images.coarse.device)
+    return (n_fine[images.coarse] > 1).nonzero().flatten()
+
+
+def slices(images: Images | LazyImages, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
+    """(level, first row, images) for each slice of the rows of each level."""
+    for level, chosen in rows.items():
+        for part in chosen.split(size):
+            yield level, int(part[0]), images[part.tolist()]
+
+
+def warn_from_preflight(classifier: CoarseToFine, images: Images, attack: Attack, n: int = 2) -> None:
+    """Warn of what `attacks.preflight` finds with the first n images that are classified correctly."""
+    images = as_float(images).to(next(classifier.parameters()).device)
+    labels = images.coarse, images.fine
+    right = torch.stack([a == b for a, b in zip(classifier.predict(images.pixels), labels, strict=True)]).all(0)
+    few = images[right.nonzero().flatten()[:n]]
+    for doubt in preflight(attack, classifier, few.pixels, few.coarse, few.fine):
+        warnings.warn(doubt, stacklevel=3)
+
+
+def trim_heap() -> None:
+    """What is free goes back to the system: glibc keeps it in pools, which grow for the first dozens of shards."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

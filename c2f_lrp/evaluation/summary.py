@@ -1,0 +1,27 @@
+"""The lines of Tables I and II, from rows."""
+
+import pandas as pd
+import torch
+
+from c2f_lrp.metrics import NORMS, fooling_ratio
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per setting, in the paper's measures: rho of eq. (10) and the fooling ratio in percent.
+
+    Over the images classified correctly beforehand, fooled or not; `fooling_as_printed` counts all images and takes
+    a misclassified one as fooled, as Algorithm 1 does at iteration 0.
+    """
+    lines = []
+    for name, group in rows.groupby("setting", sort=False):
+        attacked = group[group.correct]
+        if attacked.empty:
+            raise ValueError(f"{name}: none of the {len(group)} images is classified correctly, so none is attacked")
+        line = {"setting": name} | group[["attack", "reading", "eps"]].iloc[0].to_dict()
+        line |= {"images": len(group), "attacked": len(attacked)}
+        line |= {measure: float(attacked[measure].mean()) for measure in NORMS}
+        line["fooling_percent"] = 100 * fooling_ratio(torch.tensor(attacked.fooled.to_numpy()))
+        line["fooling_as_printed"] = 100 * fooling_ratio(torch.tensor(group.fooled.to_numpy()))
+        line["mean_iterations"] = float(attacked.iterations.mean())
+        lines.append(line)
+    return pd.DataFrame(lines).set_index("setting")

@@ -1,0 +1,79 @@
+"""Classifiers and images by the name of their profile."""
+
+from pathlib import Path
+
+from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
+from c2f_lrp.classifier import CoarseToFine, SingleClass
+from c2f_lrp.datasets import Images, LazyImages, Reader, reader_class
+from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.networks import FLAT, load_network, network_file
+from c2f_lrp.profiles import Profile, get_profile
+
+
+def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
+    """The trained coarse-to-fine classifier of a profile, in eval mode, its parameters frozen.
+
+    `weights` is a folder written by `c2f-lrp train --out` (for imagenet-flat: `c2f-lrp data weights --out`); by
+    default the profile's own, which is in the package where weights ship.
+    Every file must have the checksum that checkpoints.csv records for it.
+    """
+    settings = get_profile(profile)
+    hierarchy = settings.hierarchy(weights)
+    folder = Path(weights) if weights else settings.weights
+    table = checkpoints_table(settings, folder)
+    checksums = {row["network"]: row["sha256"] for row in read_checkpoints(table, profile)}
+
+    def load(path: Path):
+        if path.stem not in checksums:
+            how = "data weights" if settings.networks == "flat" else f"train --profile {profile}"
+            raise FileNotFoundError(f"{table} records no {path.stem} network of {profile}; run: c2f-lrp {how}")
+        return load_network(path, checksums[path.stem])
+
+    if settings.networks == "flat":
+        return CoarseToFine.from_flat(load(folder / FLAT), hierarchy).eval().requires_grad_(False)
+    fine = [
+        load(network_file(folder, hierarchy, i)) if hierarchy.n_fine[i] > 1 else SingleClass()
+        for i in range(hierarchy.n_coarse)
+    ]
+    coarse = load(network_file(folder, hierarchy, None))
+    return CoarseToFine(coarse, fine, hierarchy).eval().requires_grad_(False)
+
+
+def load_images(
+    profile: str,
+    split: str = "evaluation",
+    limit: int | None = None,
+    root: Path | None = None,
+    weights: Path | None = None,
+) -> Images:
+    """Images of a profile with float32 pixels (N, 3, H, W) in [0, 255].
+
+    split: "train", "validation", or "evaluation" (the validation part, RGB photographs only, as in the paper).
+    limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
+    weights: of the profile folder, whose hierarchy lies beside its weights; by default where these usually are.
+    """
+    settings = get_profile(profile)
+    images = open_reader(settings, settings.hierarchy(weights), root, limit).read(split, limit)
+    return images.with_pixels(images.pixels.float())
+
+
+def open_images(
+    profile: str,
+    split: str = "evaluation",
+    limit: int | None = None,
+    root: Path | None = None,
+    weights: Path | None = None,
+) -> LazyImages:
+    """Images of a profile, drawn or read only when they are asked for, pixels uint8: as many as a disk holds.
+
+    Arguments are those of `load_images`. `evaluation.evaluate` takes them as it takes `Images`.
+    """
+    settings = get_profile(profile)
+    return open_reader(settings, settings.hierarchy(weights), root, limit).lazy(split, limit)
+
+
+def open_reader(profile: Profile, hierarchy: Hierarchy, root: Path | None, limit: int | None = None) -> Reader:
+    """The reader of a profile's images, once it is known that `limit` can be met."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
+    return reader_class(profile)(profile, hierarchy, root)

@@ -1,0 +1,135 @@
+"""Figures 1 and 2: which image they show, chosen by a rule, and what each of their columns holds."""
+
+import dataclasses
+from collections import Counter
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from c2f_lrp.attacks import Attack
+from c2f_lrp.classifier import CoarseToFine, level_network
+from c2f_lrp.datasets import Images
+from c2f_lrp.lrp import LRP
+from c2f_lrp.objectives import adversarial_labels, signed_norm
+
+
+def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: str) -> Counter:
+    """How often each (label, runner-up) of eq. (6) or (8) occurs among a coarse class's images, as names.
+
+    Only images that both levels classify correctly count. Raises ValueError where there is none.
+    """
+    if coarse not in classifier.hierarchy.coarse_names:
+        raise ValueError(f"{coarse!r} is no coarse class; choose one of {', '.join(classifier.hierarchy.coarse_names)}")
+    label = classifier.hierarchy.coarse_names.index(coarse)
+    chosen = images[images.coarse == label]
+    if len(chosen):
+        predicted = classifier.predict(chosen.pixels)
+        chosen = chosen[(predicted[0] == label) & (predicted[1] == chosen.fine)]
+    if not len(chosen):
+        raise ValueError(f"none of {len(images)} images is a rightly classified {coarse}; try more images")
+    network, names = level_network(classifier, level, label)
+    labels = adversarial_labels(torch.cat([network(batch) for batch in chosen.pixels.split(256)]))
+    return Counter((names[org], names[adv]) for org, adv in zip(*(entry.tolist() for entry in labels), strict=True))
+
+
+def choose_image(
+    classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
+) -> tuple[int, pd.DataFrame]:
+    """The row of the image that a figure shows, by a rule instead of by hand; and how often each attack succeeds there.
+
+    Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
+    the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
+    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. The table
+    says of each attack how many of these it fooled, and of how many: one picture does not say how often it succeeds.
+    Raises ValueError where no image has these labels.
+    """
+    level = next(iter(attacks.values())).level
+    coarse, fine = classifier.predict(images.pixels)
+    right = ((coarse == images.coarse) & (fine == images.fine)).nonzero().squeeze(1)
+    candidates: list[tuple[bool, float, int]] = []
+    for label in images.coarse[right].unique().tolist():
+        network, names = level_network(classifier, level, label)
+        rows = right[images.coarse[right] == label]
+        if org not in names or adv not in names:
+            continue
+        scores = torch.cat([network(batch).softmax(1) for batch in images.pixels[rows].split(256)])
+        best, second = adversarial_labels(scores)
+        for k in ((best == names.index(org)) & (second == names.index(adv))).nonzero().squeeze(1).tolist():
+            row = rows[k].item()
+            beside = level == "coarse" and images.secondary_coarse is not None
+            beside = beside and images.secondary_coarse[row].item() == names.index(adv)
+            candidates.append((beside, scores[k].max().item(), row))
+    if not candidates:
+        raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
+    rows = [row for _, _, row in sorted(candidates, reverse=True)[:tried]]
+    chosen = images[rows]
+    fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
+    counts = pd.DataFrame({"fooled": [some.sum().item() for some in fooled], "of": len(rows)}, index=list(attacks))
+    return rows[torch.stack(fooled).sum(0).argmax().item()], counts  # the first of those with the most
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One column of Figure 1 or 2: an image before or after one attack, and what the network makes of it.
+
+    Images, perturbation and heatmaps are (3, H, W); norms are ||R+||_1 of the heatmaps, scores softmax probabilities.
+    """
+
+    title: str
+    pixels: Tensor
+    perturbation: Tensor
+    relevance_org: Tensor
+    relevance_adv: Tensor
+    norm_org: float
+    norm_adv: float
+    score_org: float
+    score_adv: float
+    coarse: int  # the labels the classifier gives this image
+    fine: int
+
+
+def panels(
+    classifier: CoarseToFine,
+    pixels: Tensor,
+    coarse: int,
+    fine: int,
+    attacks: dict[str, Attack],
+    *,
+    init: str = "one_hot",
+    bias: str = "absorb",
+) -> tuple[list[Panel], int, int]:
+    """The columns of a figure for one image (3, H, W): before, then each attack; and the labels (org, adv).
+
+    All attacks must be of one level; org and adv (eqs. 6 and 8) are labels of that level's network, for which the
+    heatmaps are computed with the given reading of eqs. (3)-(4).
+    """
+    levels = {attack.level for attack in attacks.values()}
+    if len(levels) != 1:
+        raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
+    network, _ = level_network(classifier, *levels, coarse)
+    batch, labels = pixels[None], [torch.tensor([label], device=pixels.device) for label in (coarse, fine)]
+    org, adv = adversarial_labels(network(batch))
+    lrp = LRP(network, init, bias)
+    perturbations = {"before": torch.zeros_like(batch)}
+    for name, attack in tqdm(attacks.items(), desc="attacks", leave=False):
+        perturbations[name] = attack(classifier, batch, *labels).perturbation
+    columns = [
+        panel(classifier, lrp, pixels, perturbation[0], org.item(), adv.item(), title)
+        for title, perturbation in perturbations.items()
+    ]
+    return columns, org.item(), adv.item()
+
+
+def panel(
+    classifier: CoarseToFine, lrp: LRP, pixels: Tensor, perturbation: Tensor, org: int, adv: int, title: str = ""
+) -> Panel:
+    """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
+    attacked = (pixels + perturbation)[None]
+    labels = [torch.tensor([label], device=attacked.device) for label in (org, adv)]
+    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, labels)]
+    norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
+    scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
+    after = [label.item() for label in classifier.predict(attacked)]
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)
