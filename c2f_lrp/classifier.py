@@ -1,5 +1,7 @@
 """Equations (1) and (2): one coarse network, one fine network per coarse class, and the routing between them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,16 +15,33 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 class Classifier(nn.Module):
     """Pixels (N, 3, H, W) in [0, 255] -> logits (N, M). Normalises inside.
 
-    `layers` starts at the normalised image: one `nn.Sequential` (whose relevance is quickest) or any other module.
-    `settings` are the arguments of `vgg16` that built it, kept so that a weight file describes itself.
+    layers        from the normalised image to the logits: an `nn.Sequential` or any other module
+    settings      of the network; "image_size" (pixels a side that it takes) and "n_classes" are checked where given
+    mean, std     what pixels are normalised by, in units of 0..255: one number, or one for each colour
+    architecture  its name in `c2f_lrp.networks.ARCHITECTURES`, whose function built it from `settings`: with these two
+                  a weight file describes itself. None: no weight file can hold it
     """
 
-    def __init__(self, layers: nn.Module, settings: dict | None = None):
+    def __init__(
+        self,
+        layers: nn.Module,
+        settings: dict | None = None,
+        *,
+        mean: float | Sequence[float] = PIXEL_MEAN,
+        std: float | Sequence[float] = PIXEL_STD,
+        architecture: str | None = None,
+    ):
         super().__init__()
         self.layers = layers
         self.settings = settings or {}
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+        self.architecture = architecture
+        for name, values in (("mean", mean), ("std", std)):
+            values = torch.as_tensor(values, dtype=torch.get_default_dtype()).flatten()
+            if len(values) not in (1, 3):
+                raise ValueError(f"{name} has {len(values)} numbers; give one, or one for each of three colours")
+            self.register_buffer(name, values.expand(3).reshape(1, 3, 1, 1).clone(), persistent=False)
+        if not bool((self.std > 0).all()):
+            raise ValueError(f"std is {std}; normalising divides by it: give numbers above 0, in units of 0..255")
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 255] -> what the first layer sees."""
@@ -52,8 +71,14 @@ class Slice(nn.Module):
     def __init__(self, indices: tuple[int, ...]):
         super().__init__()
         self.register_buffer("indices", torch.tensor(indices), persistent=False)
+        self.largest = max(indices)
 
     def forward(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] <= self.largest:
+            raise ValueError(
+                f"the hierarchy has a class at output {self.largest}, the network gives {logits.shape[1]} outputs; "
+                "give the network that its class indices were written for"
+            )
         return logits.index_select(1, self.indices)
 
     def mean(self, logits: Tensor, values: Tensor) -> Tensor:
@@ -118,20 +143,23 @@ class CoarseToFine(nn.Module):
         can differ from the group of the flat model's first label, where several members of another group together
         outweigh that label.
 
-        Raises ValueError where the hierarchy asks for an output that the model does not have.
+        Raises ValueError where the hierarchy asks for an output that the model does not have: here where the model's
+        settings tell their number, else when it is first used.
         """
-        last = [layer for layer in model.layers.modules() if isinstance(layer, nn.Linear)][-1:]
         largest = max(max(group) for group in hierarchy.class_indices)
-        if last and largest >= last[0].out_features:
+        if (outputs := model.settings.get("n_classes", largest + 1)) <= largest:
             raise ValueError(
-                f"the hierarchy has a class at output {largest}, the model {last[0].out_features} outputs; give the "
-                "model that its class indices were written for"
+                f"the hierarchy has a class at output {largest}, the model {outputs} outputs; give the model that its "
+                "class indices were written for"
             )
         # A sequence stays one sequence, so that relevance need not take the slower way through zennit.
         layers = list(model.layers) if isinstance(model.layers, nn.Sequential) else [model.layers]
 
+        # The new networks take the images that the model takes.
+        settings = {name: value for name, value in model.settings.items() if name == "image_size"}
+
         def ending_in(layer: nn.Module) -> Classifier:
-            network = Classifier(nn.Sequential(*layers, layer))
+            network = Classifier(nn.Sequential(*layers, layer), settings)
             network.mean, network.std = model.mean, model.std
             return network.train(model.training)
 

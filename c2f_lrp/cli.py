@@ -254,13 +254,12 @@ def attack(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    from c2f_lrp.datasets.splits import SPLITS
     from c2f_lrp.loading import open_reader
 
     profile = get_profile(options.profile)
     reader = open_reader(profile, hierarchy_of(profile, options.hierarchy, options.weights), options.root)
     problems = []
-    for split in SPLITS:
+    for split in reader.splits:
         found = reader.check(split, os.cpu_count() or 1)
         problems += [line for line in found.problems if line not in problems]  # two splits may share photographs
         print(f"{split:10} {len(found.coarse)} images, {len(found.coarse.unique())} coarse classes")

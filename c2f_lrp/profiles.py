@@ -21,8 +21,9 @@ class Profile:
     manifest: str | None  # file in data_manifests/; None: the user's own, hierarchy.csv beside the weights
     part_of: str | None  # a manifest whose class indices this one's must agree with
     # "trained": from random weights. "fine-tuned": from torchvision's vgg16, which c2f-lrp data weights fetches.
-    # "flat": that vgg16 as it is, its 1000 classes grouped (CoarseToFine.from_flat).
+    # "flat": one network as it is, its 1000 classes grouped (CoarseToFine.from_flat).
     networks: str
+    architecture: str  # in a few words, for the report
     ships: bool  # weights are part of the package
     image_size: int  # pixels a side
     width: int  # channels of VGG-16's first convolution in the fine networks; the paper: 64
@@ -42,6 +43,8 @@ class Profile:
     table_images: int  # images tried in the tables; the paper: 1000
     needs_root: bool  # photographs lie in a folder that the user names
     inside: str = "train"  # the folder below it that holds a folder of photographs for each class
+    boxes: str | None = None  # a file in data_manifests/ with boxes of objects in photographs, where somebody drew them
+    evaluates_all: bool = False  # nothing was trained here, so every photograph may be evaluated, not only a fifth
 
     def hierarchy(self, weights: Path | None = None) -> Hierarchy:
         """The classes. `weights`: the folder beside whose weights the user's own hierarchy lies, if not the usual."""
@@ -83,6 +86,7 @@ PROFILES = {
             manifest="scenes_c2f.csv",
             part_of=None,
             networks="trained",
+            architecture="VGG-16's layout, 8 channels first, 128 hidden units",
             ships=True,
             image_size=64,
             width=8,
@@ -107,6 +111,7 @@ PROFILES = {
             manifest="tiny_imagenet_c2f.csv",
             part_of="imagenet_c2f_393.csv",
             networks="trained",
+            architecture="VGG-16's layout, 24 and 16 channels first, 128 hidden units",
             ships=True,
             image_size=64,
             width=16,
@@ -131,6 +136,7 @@ PROFILES = {
             manifest="imagenet_c2f_393.csv",
             part_of=None,
             networks="fine-tuned",
+            architecture="VGG-16's layout, 64 channels first, 4096 hidden units",
             ships=False,
             image_size=224,
             width=64,
@@ -156,11 +162,22 @@ PROFILES["imagenet-flat"] = replace(
     description="photographs of ILSVRC2012, flat network",
     networks="flat",
 )
+PROFILES["imagenet-lite"] = replace(
+    PROFILES["imagenet-flat"],
+    name="imagenet-lite",
+    description="photographs of ILSVRC2012's classes, flat network",
+    architecture="EfficientNet-Lite0, its classes grouped",
+    ships=True,
+    table_images=160,  # of 224x224: an hour on two cores
+    boxes="imagenet_lite_boxes.csv",
+    evaluates_all=True,
+)
 # Photographs and classes of the user's own, with training settings as for the other photographs.
 PROFILES["folder"] = replace(
     PROFILES["tiny-imagenet"],
     name="folder",
     description="photographs of one's own",
+    architecture="VGG-16's layout, 16 channels first, 128 hidden units",
     reader="imagenet",
     manifest=None,
     part_of=None,
@@ -169,7 +186,7 @@ PROFILES["folder"] = replace(
     coarse_feature_epochs=0,
     inside="",
 )
-PHOTO_PROFILE = "tiny-imagenet"  # what photographs from anywhere are attacked with, unless another is named
+PHOTO_PROFILE = "imagenet-lite"  # what photographs from anywhere are attacked with, unless another is named
 
 
 def get_profile(name: str) -> Profile:

@@ -93,13 +93,12 @@ def classifiers() -> pd.DataFrame:
             continue
         hierarchy, scores = profile.hierarchy(), {row["network"]: 100 * float(row["accuracy"]) for row in rows}
         coarse, fine = scores.pop("coarse", None), scores.values()
-        widths = " and ".join(str(width) for width in (profile.coarse_width, profile.width) if width)
         lines[name] = (
             profile.description,
             f"{profile.image_size}×{profile.image_size}",
             hierarchy.n_coarse,
             sum(hierarchy.n_fine),
-            f"VGG-16's layout, {widths} channels first, {profile.hidden} hidden units",
+            profile.architecture,
             "–" if coarse is None else f"{coarse:.1f}",
             "–" if coarse is None else f"{min(fine):.1f}–{max(fine):.1f}",
         )

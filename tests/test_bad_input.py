@@ -615,10 +615,10 @@ def test_every_kind_of_photograph_is_read_as_rgb_and_evaluation_takes_rgb_only(t
     for n in range(20):
         image.save(folder / f"{n}.png", ending)
     for split in ("train", "validation"):
-        pixels = imagenet.read(tmp_path, HIERARCHY, split, 64).pixels
+        pixels = imagenet.read(imagenet.find(tmp_path, HIERARCHY, split, 64), split).pixels
         assert (pixels.float() - torch.tensor(expected).view(3, 1, 1)).abs().max() <= 2  # JPEG
     if kind == "RGB":
-        assert len(imagenet.read(tmp_path, HIERARCHY, "evaluation", 64)) == len(pixels)
+        assert len(imagenet.read(imagenet.find(tmp_path, HIERARCHY, "evaluation", 64), "evaluation")) == len(pixels)
     else:
         with pytest.raises(ValueError, match="evaluation"):
-            imagenet.read(tmp_path, HIERARCHY, "evaluation", 64)
+            imagenet.read(imagenet.find(tmp_path, HIERARCHY, "evaluation", 64), "evaluation")

@@ -70,9 +70,9 @@ def test_imagenet_folder_at_full_size(tmp_path):
         for n in range(10):
             mode = "CMYK" if n % 2 else "RGB"
             photograph(n, mode, size=(90, 70)).save(tmp_path / "train" / wnid / f"{wnid}_{n}.JPEG")
-    both = [imagenet.read(tmp_path, HIERARCHY, split, 32) for split in ("train", "validation")]
+    both = [imagenet.read(imagenet.find(tmp_path, HIERARCHY, split, 32), split) for split in ("train", "validation")]
     assert sum(map(len, both)) == 20 and both[0].pixels.shape[1:] == (3, 32, 32)
-    evaluation = imagenet.read(tmp_path, HIERARCHY, "evaluation", 32)
+    evaluation = imagenet.read(imagenet.find(tmp_path, HIERARCHY, "evaluation", 32), "evaluation")
     assert evaluation.names and all(int(name[-6]) % 2 == 0 for name in evaluation.names)
 
 

@@ -67,7 +67,10 @@ def test_exported_scenes_are_the_embedded_ones(exported):
     drawn = scenes.read("train", 320)
     hierarchy = Hierarchy.from_folders_csv(exported / "hierarchy.csv")
     assert hierarchy.coarse_names == scenes.COARSE_NAMES and hierarchy.fine_names == scenes.FINE_NAMES
-    parts = [imagenet.read(exported, hierarchy, split, 64, inside="") for split in ("train", "validation")]
+    parts = [
+        imagenet.read(imagenet.find(exported, hierarchy, split, 64, inside=""), split)
+        for split in ("train", "validation")
+    ]
     assert sum(map(len, parts)) == 320
     for images in parts:
         for pixels, coarse, fine, name in zip(images.pixels, images.coarse, images.fine, images.names, strict=True):
@@ -126,7 +129,7 @@ def test_photographs_of_any_size_and_mode_are_read(tmp_path):
         for n in range(12):
             Image.new(mode, size, 40 * n % 256 if mode == "L" else None).save(tmp_path / folder / f"{n}.png")
     hierarchy = Hierarchy.from_folders_csv(csv_of(tmp_path, "folder,coarse", "a,x", "b,x", "c,y"))
-    images = imagenet.read(tmp_path, hierarchy, "train", 64, inside="")
+    images = imagenet.read(imagenet.find(tmp_path, hierarchy, "train", 64, inside=""), "train")
     assert images.pixels.shape[1:] == (3, 64, 64) and set(images.coarse.tolist()) == {0, 1}
-    evaluation = imagenet.read(tmp_path, hierarchy, "evaluation", 64, inside="")
+    evaluation = imagenet.read(imagenet.find(tmp_path, hierarchy, "evaluation", 64, inside=""), "evaluation")
     assert all(name.startswith("a/") for name in evaluation.names)  # RGB alone, as in the paper

@@ -69,7 +69,7 @@ def found(root, workers=0):
 def test_streamed_photographs_are_those_that_are_read_at_once(root):
     for photographs in (*found(root), found(root, workers=2)[1]):
         split = "train" if len(photographs) > 80 else "validation"
-        images = imagenet.read(root, FULL, split, SMALL.image_size)
+        images = imagenet.read(imagenet.find(root, FULL, split, SMALL.image_size), split)
         assert photographs.names == images.names and len(photographs) == len(images)
         assert torch.equal(torch.cat(list(photographs.split(7))), images.pixels)
         birds = photographs[photographs.coarse == 1]

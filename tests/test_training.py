@@ -127,7 +127,7 @@ def test_the_recorded_accuracy_is_that_of_the_shipped_weights():
     assert abs(found - recorded) <= 4 * (max(recorded * (1 - recorded), 0.005) / 320) ** 0.5
 
 
-def test_all_weights_together_are_at_most_25_megabytes():
+def test_all_weights_together_are_at_most_35_megabytes():
     folder = get_profile("scenes").weights.parent
     files = list(folder.glob("*/*.safetensors"))
-    assert files and sum(file.stat().st_size for file in files) <= 25e6
+    assert files and sum(file.stat().st_size for file in files) <= 35e6

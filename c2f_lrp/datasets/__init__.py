@@ -114,6 +114,7 @@ class Reader(Protocol):
     """
 
     seeds: ClassVar[dict]  # what was drawn at random, for the sidecars: {what: seeds}
+    splits: tuple[str, ...]  # that there are
 
     def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None): ...
 

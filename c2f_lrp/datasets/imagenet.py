@@ -1,10 +1,14 @@
 """Photographs on disk, a folder for each class: ILSVRC2012's ROOT/train/<wnid>/*.JPEG, and anybody's own.
 
+Nothing inside a class folder needs a name of its own. `train/` may be left out: ROOT/<wnid>/* does as well.
+
 Only photographs that are asked for are read, so `limit` keeps the first ones of a split quick, and training streams
 them (`Photographs`). They are scaled to a shorter side of 256/224 of the network's size and their centre is taken, the
 usual ImageNet preprocessing.
 """
 
+import csv
+import re
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +26,10 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
-from c2f_lrp.datasets.splits import select
+from c2f_lrp.datasets.splits import SPLITS, check_split, position, select
 from c2f_lrp.download import extract
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.paths import manifest_path
 from c2f_lrp.profiles import Profile
 
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -94,20 +99,35 @@ class Crops:
 
 
 def find(
-    root: Path | None, hierarchy: Hierarchy, split: str, size: int, *, inside: str = "train", workers: int = 0
+    root: Path | None,
+    hierarchy: Hierarchy,
+    split: str,
+    size: int,
+    *,
+    inside: str = "train",
+    workers: int = 0,
+    every: bool = False,
 ) -> Photographs:
     """The photographs of one split in ROOT/<inside>/<class>/, in the order of their hash; none is opened yet.
 
     <class> is the id that the hierarchy gives a class. Folders of other classes are left alone. Below "train" some
-    classes may have no folder: a part of ImageNet is of use too. Raises ValueError without a root or where there is
-    nothing of this split, FileNotFoundError where class folders are missing.
+    classes may have no folder: a part of ImageNet is of use too. every: nothing was trained on any of them, so all are
+    the evaluation's.
+
+    Raises ValueError without a root or where there is nothing of this split, FileNotFoundError where class folders are
+    missing.
     """
+    check_split(split)
     if root is None:
         raise ValueError("this profile reads photographs: give their folder with --root (or root=...)")
+    if every and split != "evaluation":
+        raise ValueError(f"nothing is trained in this profile, so there is no split {split!r}; choose evaluation")
     folder = Path(root) / inside
+    if not folder.is_dir():
+        folder = Path(root)
     ids = [id_ for group in hierarchy.ids for id_ in group if (folder / id_).is_dir()]
     if not ids:
-        must = f"; --root must hold {inside}/" if inside else ""
+        must = f"; --root must hold them, or {inside}/ with them" if inside else ""
         raise FileNotFoundError(f"{folder} has no class folder such as {hierarchy.ids[0][0]}{must}")
     missing = [id_ for group in hierarchy.ids for id_ in group if id_ not in ids]
     if missing and not inside:
@@ -118,44 +138,98 @@ def find(
         for path in (folder / id_).iterdir()
         if path.suffix.lower() in ENDINGS
     }
-    names = tuple(select(list(places), split))
+    names = tuple(sorted(places, key=position) if every else select(list(places), split))
     if not names:
         raise ValueError(f"{folder} holds no {split} photographs of the hierarchy's classes")
     paths, coarse, fine = zip(*(places[name] for name in names), strict=True)
     return Photographs(paths, torch.tensor(coarse), torch.tensor(fine), names, size, workers)
 
 
-def read(
-    root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None, *, inside: str = "train"
-) -> Images:
-    """Photographs of one split at size x size, pixels uint8, in the order of their hash; at most `limit`.
+def read(found: Photographs, split: str, limit: int | None = None, boxes: dict[str, dict] | None = None) -> Images:
+    """Photographs of one split at their size, pixels uint8, in the order they were found; at most `limit`.
 
-    "evaluation" takes RGB photographs only, as the paper does. No masks: ImageNet's boxes are published separately.
+    "evaluation" takes RGB photographs only, as the paper does. boxes: of `read_boxes`; what has none there has an empty
+    mask. Without boxes there are no masks.
     """
-    found = find(root, hierarchy, split, size, inside=inside)
-    rows, images = zip(
-        *((row, resize_and_crop(image, size)) for row, image in opened(found, split, limit)), strict=True
-    )
-    kept = found[list(rows)]
-    return stack(images, kept.coarse.tolist(), kept.fine.tolist(), None, kept.names)
+    rows, images = zip(*((row, decoded(image, found.size)) for row, image in opened(found, split, limit)), strict=True)
+    return described(found[list(rows)], images, boxes)
 
 
-def lazy(
-    root: Path | None, hierarchy: Hierarchy, split: str, size: int, limit: int | None = None, *, inside: str = "train"
-) -> LazyImages:
-    """Photographs of one split at size x size, read when they are asked for, in the order of their hash.
+def lazy(found: Photographs, split: str, limit: int | None = None, boxes: dict[str, dict] | None = None) -> LazyImages:
+    """Photographs of one split, read when they are asked for; arguments are those of `read`.
 
     Each is opened once at first, so that a damaged one is met in time.
     """
-    found = find(root, hierarchy, split, size, inside=inside)
     kept = found[[row for row, _ in opened(found, split, limit)]]
 
     def read_rows(rows: list[int]) -> Images:
         few = kept[rows]
-        pixels = [resize_and_crop(open_photo(path), size) for path in few.paths]
-        return stack(pixels, few.coarse.tolist(), few.fine.tolist(), None, few.names)
+        return described(few, [decoded(open_photo(path), few.size) for path in few.paths], boxes)
 
     return LazyImages(kept.coarse, kept.fine, read_rows)
+
+
+def decoded(image: Image.Image, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pixels of the crop, uint8 (size, size, 3), and the width and height that the photograph had before."""
+    return resize_and_crop(image, size), image.size
+
+
+def described(found: Photographs, images, boxes: dict[str, dict] | None) -> Images:
+    """`Images` of decoded photographs, with the masks of their boxes."""
+    pixels, sizes = zip(*images, strict=True)
+    coarse, fine = found.coarse.tolist(), found.fine.tolist()
+    if boxes is None:
+        return stack(pixels, coarse, fine, None, found.names)
+    drawn = [boxes.get(name, {}) for name in found.names]
+    # The list knows photographs by name and size: another one of the same name has no box.
+    drawn = [box if box.get("size") == size else {} for box, size in zip(drawn, sizes, strict=True)]
+    masks = {
+        kind: [crop_mask(box.get(kind), wh, found.size) for box, wh in zip(drawn, sizes, strict=True)]
+        for kind in ("object", "secondary")
+    }
+    secondary = [box.get("secondary_coarse", -1) for box in drawn]
+    return stack(pixels, coarse, fine, masks["object"], found.names, masks["secondary"], secondary)
+
+
+def read_boxes(path: Path, hierarchy: Hierarchy) -> dict[str, dict]:
+    """Boxes that somebody drew: {name of a photograph: its "size", and boxes "object" and perhaps "secondary"}.
+
+    A box is (x0, y0, x1, y1) in pixels of the upright photograph, corners included; "secondary_coarse" is the coarse
+    label of the second object.
+    """
+    found = {}
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            box = {"size": (int(row["width"]), int(row["height"]))}
+            box["object"] = tuple(int(row[key]) for key in ("x0", "y0", "x1", "y1"))
+            if row["secondary_coarse"]:
+                box["secondary"] = tuple(int(row[key]) for key in ("sx0", "sy0", "sx1", "sy1"))
+                box["secondary_coarse"] = hierarchy.coarse_names.index(row["secondary_coarse"])
+            found[row["name"]] = box
+    return found
+
+
+def crop_mask(box: tuple[int, int, int, int] | None, photograph: tuple[int, int], size: int) -> np.ndarray:
+    """Bool (size, size): the part of a box that `resize_and_crop` keeps of a photograph (width, height)."""
+    mask = np.zeros((size, size), dtype=bool)
+    if box is None:
+        return mask
+    (width, height), (left, top) = scaled(photograph, size)
+    x0, x1 = (round(x * width / photograph[0]) - left for x in (box[0], box[2] + 1))
+    y0, y1 = (round(y * height / photograph[1]) - top for y in (box[1], box[3] + 1))
+    mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+    return mask
+
+
+TRAINING_NAME = re.compile(r"n\d{8}_\d+\.JPEG", re.IGNORECASE)
+
+
+def in_training_set(name: str) -> bool:
+    """Whether a photograph's name is one of ILSVRC2012's training set, such as n01440764/n01440764_10026.JPEG.
+
+    Networks with ImageNet weights were trained on those, so their accuracy there flatters them.
+    """
+    return TRAINING_NAME.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def opened(found: Photographs, split: str, limit: int | None) -> Iterator[tuple[int, Image.Image]]:
@@ -254,12 +328,19 @@ def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
     An image that has the size already is taken as it is.
     """
     image = image.convert("RGB")
-    if image.size == (size, size):
-        return np.asarray(image)
-    scale = size * 256 / 224 / min(image.size)
-    image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
-    left, top = ((side - size) // 2 for side in image.size)
+    (width, height), (left, top) = scaled(image.size, size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def scaled(photograph: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The (width, height) to which a photograph is scaled, and the (left, top) corner of the crop in it."""
+    if photograph == (size, size):
+        return photograph, (0, 0)
+    scale = size * 256 / 224 / min(photograph)
+    width, height = (max(size, round(side * scale)) for side in photograph)
+    return (width, height), ((width - size) // 2, (height - size) // 2)
 
 
 class Reader:
@@ -269,16 +350,18 @@ class Reader:
 
     def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):
         self.profile, self.hierarchy, self.root = profile, hierarchy, root
+        self.splits = ("evaluation",) if profile.evaluates_all else SPLITS
+        self.boxes = read_boxes(manifest_path(profile.boxes), hierarchy) if profile.boxes else None
 
     def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
-        return read(self.root, self.hierarchy, split, self.profile.image_size, limit, inside=self.profile.inside)
+        return read(self.stream(split), split, limit, self.boxes)
 
     def lazy(self, split: str, limit: int | None = None) -> LazyImages:
-        return lazy(self.root, self.hierarchy, split, self.profile.image_size, limit, inside=self.profile.inside)
+        return lazy(self.stream(split), split, limit, self.boxes)
 
     def stream(self, split: str, workers: int = 0) -> Photographs:
-        """Photographs that stay on disk until training asks for them."""
-        where = dict(inside=self.profile.inside, workers=workers)
+        """Photographs that stay on disk until they are asked for."""
+        where = dict(inside=self.profile.inside, workers=workers, every=self.profile.evaluates_all)
         return find(self.root, self.hierarchy, split, self.profile.image_size, **where)
 
     def check(self, split: str, processes: int = 1) -> Checked:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.scene_objects import OBJECTS, Pen
-from c2f_lrp.datasets.splits import check_split
+from c2f_lrp.datasets.splits import SPLITS, check_split
 from c2f_lrp.files import atomic_write
 from c2f_lrp.hierarchy import FOLDER_COLUMNS, Hierarchy
 from c2f_lrp.profiles import Profile
@@ -335,6 +335,7 @@ def export(folder: Path, count: int, processes: int = 1) -> None:
 class Reader:
     """The scenes of a profile (see `c2f_lrp.datasets.Reader`); no folder is needed."""
 
+    splits = SPLITS
     seeds: ClassVar[dict] = {"scenes": SPLIT_SEEDS}
 
     def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):

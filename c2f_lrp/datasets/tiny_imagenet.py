@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.imagenet import open_photo
-from c2f_lrp.datasets.splits import select
+from c2f_lrp.datasets.splits import SPLITS, select
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.profiles import Profile
 
@@ -130,6 +130,7 @@ def box_mask(box: tuple[int, int, int, int] | None) -> np.ndarray:
 class Reader:
     """Tiny ImageNet's photographs below `root` (see `c2f_lrp.datasets.Reader`)."""
 
+    splits = SPLITS
     seeds: ClassVar[dict] = {}
 
     def __init__(self, profile: Profile, hierarchy: Hierarchy, root: Path | None):

@@ -1,7 +1,8 @@
-"""The networks that weight files can hold, and these files."""
+"""The networks that weight files can hold, and these files. A new network is a function here and a line below."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,11 +13,23 @@ from c2f_lrp.classifier import Classifier
 from c2f_lrp.files import atomic_write
 from c2f_lrp.files import sha256 as sha256_of
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.networks import efficientnet_lite
 from c2f_lrp.networks.vgg import fold_batch_norm, vgg16
 
-__all__ = ["FLAT", "fold_batch_norm", "load_network", "network_file", "save_network", "vgg16"]
+__all__ = ["ARCHITECTURES", "FLAT", "fold_batch_norm", "load_network", "network_file", "save_network", "vgg16"]
 
 FLAT = "flat.safetensors"  # a flat network, from which `CoarseToFine.from_flat` makes all others
+
+
+def efficientnet_lite0(**settings) -> Classifier:
+    """EfficientNet-Lite0 (networks/efficientnet_lite.py) that takes pixels in [0, 255]."""
+    layers = efficientnet_lite.efficientnet_lite0(**settings)
+    mean, std = efficientnet_lite.PIXEL_MEAN, efficientnet_lite.PIXEL_STD
+    return Classifier(layers, settings, mean=mean, std=std, architecture="efficientnet_lite0")
+
+
+# By the name that a weight file gives its network: what builds it from the settings beside that name.
+ARCHITECTURES: dict[str, Callable[..., Classifier]] = {"vgg16": vgg16, "efficientnet_lite0": efficientnet_lite0}
 
 
 def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
@@ -28,10 +41,14 @@ def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
 def save_network(classifier: Classifier, path: Path, dtype: torch.dtype = torch.float16) -> str:
     """Write weights, by default in half precision (they are read to single), with their settings; returns the SHA-256.
 
-    Written to a temporary name and renamed, so that a file under its own name is always whole.
+    Raises ValueError for a network that is none of `ARCHITECTURES`. Written to a temporary name and renamed, so that a
+    file under its own name is always whole.
     """
     tensors = {name: value.to(dtype).contiguous() for name, value in classifier.state_dict().items()}
-    content = save(tensors, metadata={"vgg16": json.dumps(classifier.settings)})
+    if classifier.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"the network's architecture is {classifier.architecture!r}; a weight file can hold {known}")
+    content = save(tensors, metadata={classifier.architecture: json.dumps(classifier.settings)})
     with atomic_write(path) as part:
         part.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
@@ -53,9 +70,11 @@ def load_network(path: Path, sha256: str | None = None) -> Classifier:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["vgg16"])
+            metadata = file.metadata() or {}
+            architecture = next((name for name in ARCHITECTURES if name in metadata), "vgg16")
+            settings = json.loads(metadata[architecture])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        classifier = vgg16(**settings)
+        classifier = ARCHITECTURES[architecture](**settings)
         classifier.load_state_dict(tensors)
     # The last two: settings of another network than the one whose weights they lie with.
     except (SafetensorError, KeyError, json.JSONDecodeError, TypeError, RuntimeError) as error:

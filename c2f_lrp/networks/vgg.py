@@ -54,7 +54,7 @@ def vgg16(
             layers.append(nn.BatchNorm1d(hidden))
         layers += [nn.ReLU(), nn.Dropout(dropout)]
     layers.append(nn.Linear(hidden, n_classes))
-    return Classifier(nn.Sequential(*layers), settings)
+    return Classifier(nn.Sequential(*layers), settings, architecture="vgg16")
 
 
 def fold_batch_norm(classifier: Classifier) -> Classifier:
@@ -67,4 +67,5 @@ def fold_batch_norm(classifier: Classifier) -> Classifier:
             folded[-1] = fuse_linear_bn_eval(folded[-1], layer)
         else:
             folded.append(layer)
-    return Classifier(nn.Sequential(*folded), {**classifier.settings, "batch_norm": False}).eval()
+    settings = {**classifier.settings, "batch_norm": False}
+    return Classifier(nn.Sequential(*folded), settings, architecture=classifier.architecture).eval()
