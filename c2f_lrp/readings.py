@@ -73,7 +73,7 @@ def gradient_cosines(network: nn.Module, pixels: Tensor, readings: dict[str, dic
         lrp = LRP(network, choice["init"], choice["bias"])
         gradient = input_gradient(lambda x, lrp=lrp, p=choice["p"]: lrp_loss(lrp, x, org, adv, p), pixels)
         norms = gradient.flatten(1).norm(dim=1)
-        cosines = metrics.cosine(gradient, reference).where(norms > 0, torch.nan)
+        cosines = metrics.cosine(gradient, reference)
         rows.append(pd.DataFrame({"reading": name, "cosine": cosines.cpu().numpy(), "norm": norms.cpu().numpy()}))
     return pd.concat(rows, ignore_index=True)
 

@@ -1,0 +1,162 @@
+"""Where relevance goes under attack: which images are looked at, and one row of measures per image and attack.
+
+The paper's Figure 1 has a car with a person inside, attacked from "vehicle" to "clothes". `scene_pairs` looks for
+scenes like it, whose second object is of the class that the attack seeks, and for others, whose second object is not.
+"""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from c2f_lrp import shards
+from c2f_lrp.attacks import Attack, MarginC, MarginF
+from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.datasets import Images, scenes
+from c2f_lrp.evaluation import attackable
+from c2f_lrp.evaluation.rows import Setting
+from c2f_lrp.loading import load_images
+from c2f_lrp.measures import explain_all, measure, noise_like
+from c2f_lrp.objectives import adversarial_labels
+from c2f_lrp.profiles import get_profile
+from c2f_lrp.tables import table_attacks
+
+FIRST_SCENE = 10_000  # of the evaluation's series: no notebook, and no training, draws a scene so far on
+SLICE = 20  # images a shard
+LARGEST_BOX = 0.9  # of the image; relevance lies in a larger one whatever happens
+
+
+def tried_attacks(level: str, epsilons: list[float], **settings) -> dict[Setting, Attack]:
+    """Those of Tables I or II, and beside them the margin attack at the smallest eps, which follows no relevance."""
+    margin = MarginC if level == "coarse" else MarginF
+    smallest = min(epsilons)
+    return table_attacks(level, epsilons, **settings) | {
+        Setting(margin.__name__, "", f"{smallest:g}"): margin(eps=smallest)
+    }
+
+
+def scene_pairs(classifier: CoarseToFine, n: int, first: int = FIRST_SCENE) -> tuple[Images, Images]:
+    """n scenes whose second object is of r_adv's class (eq. 6), and n whose second object is not, float32 pixels.
+
+    The first such scenes from index `first` on; both levels classify them correctly, and some of the second object is
+    in sight. About one scene in twelve is of the first kind.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}; ask for at least one scene of each kind")
+    found: dict[bool, list[int]] = {True: [], False: []}
+    series = scenes.lazy("evaluation", first + 200 * n + 2000)
+    progress = tqdm(total=n, desc="choosing scenes", leave=False)
+    for start in itertools.count(first, 128):
+        if len(found[True]) >= n and len(found[False]) >= n:
+            break
+        some = series[start : start + 128]
+        if not len(some):
+            raise ValueError(
+                f"no {n} scenes from {first} on have a second object of the runner-up's class; ask for fewer"
+            )
+        pixels = some.pixels.float()
+        right = rightly_classified(classifier, some) & some.secondary_masks.any(2).any(1)
+        _, adv = adversarial_labels(classifier.coarse(pixels))
+        for same in found:
+            rows = (right & ((adv == some.secondary_coarse) == same)).nonzero().flatten() + start
+            found[same] = (found[same] + rows.tolist())[:n]
+        progress.n = len(found[True])
+        progress.refresh()
+    same, others = (series[found[kind]] for kind in (True, False))
+    return same.with_pixels(same.pixels.float()), others.with_pixels(others.pixels.float())
+
+
+def unseen_images(
+    classifier: CoarseToFine, profile: str, level: str, n: int, root: Path | None = None, first: int | None = None
+) -> Images:
+    """n images that both levels classify correctly and this level can attack, from the `first` of the profile on.
+
+    first: by default beyond all that other notebooks use, FIRST_SCENE for the scenes and the tables' number of images
+    for photographs; from the beginning where a profile evaluates every photograph there is. Fewer than n where there
+    are no more. Boxes above LARGEST_BOX of the image are left out: their masks are empty.
+    """
+    settings = get_profile(profile)
+    if first is None:
+        first = FIRST_SCENE if profile == "scenes" else 0 if settings.evaluates_all else settings.table_images
+    if profile == "scenes":
+        images = scenes.lazy("evaluation", first + 2 * n + 64)[first:]
+        images = images.with_pixels(images.pixels.float())
+    else:
+        images = load_images(profile, limit=first + 3 * n + 64, root=root)[first:]
+    images = images[attackable(classifier, images, level).tolist()]
+    images = images[rightly_classified(classifier, images)][:n]
+    if not len(images):
+        raise ValueError(f"no image of {profile} from {first} on can be attacked; choose another first, or profile")
+    if images.object_masks is None:
+        return images
+    masks = images.object_masks.clone()
+    masks[masks.float().mean((1, 2)) > LARGEST_BOX] = False
+    return dataclasses.replace(images, object_masks=masks)
+
+
+def rightly_classified(classifier: CoarseToFine, images: Images) -> torch.Tensor:
+    """bool (N,): both labels are right."""
+    parts = [classifier.predict(pixels.float()) for pixels in images.pixels.split(64)]
+    coarse, fine = (torch.cat(labels) for labels in zip(*parts, strict=True))
+    return (coarse == images.coarse) & (fine == images.fine)
+
+
+def run(
+    classifier: CoarseToFine,
+    images: Images,
+    attacks: dict[Setting, Attack],
+    *,
+    init: str = "one_hot",
+    bias: str = "absorb",
+    store: Path | None = None,
+) -> pd.DataFrame:
+    """One row per setting and image: attack, reading, eps, image, the columns of `measures.measure`, and the same of
+    sign noise with the perturbation's norm, as "noise: ...".
+
+    images: classified correctly, float32. init, bias: the reading of the heatmaps, for all attacks the same one. With a
+    folder `store` each setting's rows of SLICE images are kept there, and read again by the next run, so that a killed
+    one goes on. All attacks must be of one level.
+    """
+    levels = {attack.level for attack in attacks.values()}
+    if len(levels) != 1:
+        raise ValueError(f"the attacks are of levels {sorted(levels)}; give those of one level")
+    (level,) = levels
+    if store is not None:
+        shards.open_store(store := Path(store))
+    identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
+    common = dict(kind="attention", classifier=identity, level=level, heatmaps=[init, bias], code=shards.software())
+    tables, kept = [], {}
+    with tqdm(total=len(images) * len(attacks), unit="image", desc="attacking and measuring") as progress:
+        for rows in torch.arange(len(images)).split(SLICE):
+            part, clean = images[rows.tolist()], None
+            masks = part.object_masks, part.secondary_masks
+            content = shards.content_hash([part.pixels, part.coarse, part.fine, *masks]), list(part.names)
+            for setting, attack in attacks.items():
+                told = dict(attack=type(attack).__name__, settings=dataclasses.asdict(attack), images=content)
+                facts = common | told
+                table = None if store is None else shards.read_shard(store, facts)
+                if table is None:
+                    clean = clean or explain_all(classifier, part, level, init, bias)
+                    table = rows_of(classifier, part, attack, clean)
+                    if store is not None:
+                        shards.write_shard(store, table, facts)
+                kept[shards.shard_key(facts)] = shards.table_hash(table)
+                tables.append(table.assign(**setting._asdict()))
+                progress.update(len(part))
+    found = pd.concat(tables, ignore_index=True).assign(seed=-1)  # nothing here depends on an attack's seed
+    if store is not None:
+        found.attrs["shards"] = kept
+    return found
+
+
+def rows_of(classifier: CoarseToFine, images: Images, attack: Attack, clean: list) -> pd.DataFrame:
+    """The rows of one attack on a few images. clean: of `explain_all`."""
+    eta = attack(classifier, images.pixels, images.coarse, images.fine).perturbation
+    noise = noise_like(eta, images.pixels, "sign")
+    ours, control = (measure(classifier, images, some, attack.level, clean) for some in (eta, noise))
+    table = ours.join(control.drop(columns=["r_org", "r_adv"]).add_prefix("noise: "))
+    table.insert(0, "image", images.names)
+    return table
