@@ -162,7 +162,7 @@ def test_an_image_without_the_object_has_no_share_on_it(clf, images):
 def test_of_two_classes_none_is_a_third(images):
     lrp = LRP(convolutional(2, seed=5).eval())
     before = measures.explain(lrp, images.pixels, control=True)
-    columns = measures.localisation(lrp, with_masks(images), torch.ones_like(images.pixels), before)
+    columns = measures.localisation(lrp, with_masks(images), 0.1 * torch.ones_like(images.pixels), before)
     third = [name for name in columns if "of r_low" in name]
     assert len(third) > 5 and all(columns[name].isnan().all() for name in third)
     assert not columns["shift of r_adv on its parts"].isnan().any()
