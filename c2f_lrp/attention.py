@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from c2f_lrp import shards
@@ -19,7 +20,9 @@ from c2f_lrp.datasets import Images, scenes
 from c2f_lrp.evaluation import attackable
 from c2f_lrp.evaluation.rows import Setting
 from c2f_lrp.loading import load_images
+from c2f_lrp.lrp import LRP
 from c2f_lrp.measures import explain_all, measure, noise_like
+from c2f_lrp.metrics import contrast
 from c2f_lrp.objectives import adversarial_labels
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import table_attacks
@@ -97,7 +100,7 @@ def unseen_images(
     return dataclasses.replace(images, object_masks=masks)
 
 
-def rightly_classified(classifier: CoarseToFine, images: Images) -> torch.Tensor:
+def rightly_classified(classifier: CoarseToFine, images: Images) -> Tensor:
     """bool (N,): both labels are right."""
     parts = [classifier.predict(pixels.float()) for pixels in images.pixels.split(64)]
     coarse, fine = (torch.cat(labels) for labels in zip(*parts, strict=True))
@@ -160,3 +163,14 @@ def rows_of(classifier: CoarseToFine, images: Images, attack: Attack, clean: lis
     table = ours.join(control.drop(columns=["r_org", "r_adv"]).add_prefix("noise: "))
     table.insert(0, "image", images.names)
     return table
+
+
+@torch.no_grad()
+def label_maps(lrp: LRP, pixels: Tensor, labels: list[Tensor]) -> list[Tensor]:
+    """The pictures of one image (3, H, W): heatmaps of r_org, r_adv and a third label, and two contrasts.
+
+    labels: r_org, r_adv and the third one, int64 (1,) each. The contrasts are r_adv's and the third label's with r_org
+    (`metrics.contrast`), (1, H, W).
+    """
+    org, adv, third = lrp.relevances(pixels[None], labels)
+    return [org[0], adv[0], third[0], contrast(adv, org)[0], contrast(third, org)[0]]
