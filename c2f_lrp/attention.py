@@ -6,6 +6,7 @@ scenes like it, whose second object is of the class that the attack seeks, and f
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +23,10 @@ from c2f_lrp.evaluation.rows import Setting
 from c2f_lrp.loading import load_images
 from c2f_lrp.lrp import LRP
 from c2f_lrp.measures import explain_all, measure, noise_like
-from c2f_lrp.metrics import contrast
+from c2f_lrp.metrics import bootstrap, contrast
 from c2f_lrp.objectives import adversarial_labels
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.tables import table_attacks
+from c2f_lrp.tables import COLUMNS, table_attacks
 
 FIRST_SCENE = 10_000  # of the evaluation's series: no notebook, and no training, draws a scene so far on
 SLICE = 20  # images a shard
@@ -100,6 +101,15 @@ def unseen_images(
     return dataclasses.replace(images, object_masks=masks)
 
 
+def choose(
+    classifier: CoarseToFine, profile: str, level: str, n: int, root: Path | None = None, first: int | None = None
+) -> tuple[Images, ...]:
+    """Which images are looked at: `scene_pairs` of the scenes at the coarse level, else the one set `unseen_images`."""
+    if profile == "scenes" and level == "coarse":
+        return scene_pairs(classifier, n, FIRST_SCENE if first is None else first)
+    return (unseen_images(classifier, profile, level, n, root, first),)
+
+
 def rightly_classified(classifier: CoarseToFine, images: Images) -> Tensor:
     """bool (N,): both labels are right."""
     parts = [classifier.predict(pixels.float()) for pixels in images.pixels.split(64)]
@@ -163,6 +173,41 @@ def rows_of(classifier: CoarseToFine, images: Images, attack: Attack, clean: lis
     table = ours.join(control.drop(columns=["r_org", "r_adv"]).add_prefix("noise: "))
     table.insert(0, "image", images.names)
     return table
+
+
+def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several runs as those of one, which the sidecars of what is made of them all name."""
+    rows = pd.concat(tables, ignore_index=True)
+    rows.attrs["shards"] = {key: value for table in tables for key, value in table.attrs.get("shards", {}).items()}
+    return rows
+
+
+def is_stored(folder: Path, name: str, parameters: dict) -> bool:
+    """Whether a folder of figures holds NAME_claims.csv of a run with these parameters; n_images may differ."""
+    if not (folder / f"{name}_claims.csv").is_file():
+        return False
+    told = json.loads((folder / f"{name}_claims.json").read_text(encoding="utf-8"))["parameters"]
+    return all(told.get(key) == value for key, value in parameters.items() if key != "n_images")
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each setting does on the whole: index attack, reading, eps, measure; columns images, mean, low, high, noise.
+
+    Measures are the columns of `measures.measure`, and "ended at r_adv": the label is then the one of eq. (6) or (8).
+    images: those that have the measure. low, high: the 95 % bootstrap interval of the mean. noise: the mean under sign
+    noise of the same norm.
+    """
+    rows = rows.assign(**{"ended at r_adv": rows.label == rows.r_adv})
+    strangers = {*COLUMNS, "image", "seed", "r_org", "r_adv", "label"}
+    names = [name for name in rows if name not in strangers and not name.startswith("noise: ")]
+    lines = {}
+    for key, group in rows.groupby(COLUMNS, sort=False):
+        for name in names:
+            mean, low, high = bootstrap(group[name])
+            line = {"images": group[name].notna().sum(), "mean": mean, "low": low, "high": high}
+            noise = group[f"noise: {name}"].mean() if f"noise: {name}" in group else float("nan")
+            lines[*key, name] = line | {"noise": noise}
+    return pd.DataFrame(lines).T.rename_axis([*COLUMNS, "measure"]).astype({"images": int})
 
 
 @torch.no_grad()

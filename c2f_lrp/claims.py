@@ -17,6 +17,7 @@ large; "not shown" is the rest; "too few" has fewer than 100 images, and is expl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -218,3 +219,43 @@ def verdict(line: dict) -> str:
     if line["mean"] * line["direction"] > 0:
         return "supported" if large else "too small"
     return "the reverse" if large else "not shown"
+
+
+# ------------------------------------------------------------------------------------------------------ how it is told
+def read(path: Path) -> pd.DataFrame:
+    """The lines of `judge`, as `provenance.save_table` wrote them."""
+    index = [*COLUMNS, "claim", "half", "measure"]
+    table = pd.read_csv(path, dtype=dict.fromkeys(index, str)).fillna(dict.fromkeys(index, ""))
+    return table.set_index(index)
+
+
+def overview(judged: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts of every part of every claim, a column for each attack and reading; over eps, where they differ."""
+    lines = judged.reset_index()
+    lines["who"] = [", ".join(part for part in key if part) for key in lines[["attack", "reading"]].values]
+
+    def told(group: pd.DataFrame) -> str:
+        bounds = group.groupby("verdict", sort=False).eps.agg(", ".join)
+        return bounds.index[0] if len(bounds) == 1 else "; ".join(f"{name} at {eps}" for name, eps in bounds.items())
+
+    keys = ["claim", "half", "measure", "who"]
+    cells = lines.groupby(keys, sort=False)[["eps", "verdict"]].apply(told).unstack("who")
+    order = lines[keys[:3]].drop_duplicates().itertuples(index=False, name=None)
+    return cells.reindex(index=pd.MultiIndex.from_tuples(order, names=keys[:3]), columns=lines.who.unique()).fillna("")
+
+
+def tally(judged: pd.DataFrame, claim: str = "attention moves") -> pd.DataFrame:
+    """Of one claim's parts: how many settings of the paper's attack, and of the others, support each of them.
+
+    Index half and measure; columns images (the fewest), the range of means of the paper's attack, and "supported by".
+    """
+    lines = judged.xs(claim, level="claim").reset_index()
+    found = {}
+    for key, group in lines.groupby(["half", "measure"], sort=False):
+        ours = group[group.attack.isin(["LRPC", "LRPF"])]
+        low, high = (round(value, 3) + 0.0 for value in (ours["mean"].min(), ours["mean"].max()))  # + 0: no "-0.000"
+        line = {"images": group.images.min(), "mean": f"{low:+.3f} to {high:+.3f}"}
+        for name, part in (("LRPC or LRPF", ours), ("the others", group.drop(ours.index))):
+            line[f"supported, {name}"] = f"{(part.verdict == 'supported').sum()} of {len(part)}"
+        found[key] = line | {"the reverse": f"{(group.verdict == 'the reverse').sum()} of {len(group)}"}
+    return pd.DataFrame(found).T.rename_axis(["half", "measure"])

@@ -257,7 +257,8 @@ def claims_figure(judged, columns: int = 3) -> Figure:
         axes.axvline(0, color="grey", linewidth=0.6)
         axes.locator_params(axis="x", nbins=4)
         axes.set_title(f"{half}: {measure}" if half else measure, fontsize=8)
-    grid[0, 0].set_yticks(-np.arange(len(settings)), settings, fontsize=7)
+    for axes in grid[:, 0]:
+        axes.set_yticks(-np.arange(len(settings)), settings, fontsize=7)
     return figure
 
 

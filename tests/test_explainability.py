@@ -8,7 +8,7 @@ from networks import convolutional
 from scipy import stats
 
 import c2f_lrp
-from c2f_lrp import attention, claims, measures, metrics, readings, tables
+from c2f_lrp import attention, claims, measures, metrics, plotting, provenance, readings, tables
 from c2f_lrp.attacks import DFC, LRPC, LRPF
 from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation.rows import Setting
@@ -345,3 +345,91 @@ def test_what_is_measured_of_values():
     assert both["effect"] == pytest.approx(apart * (1 / 11 + 1 / 21) ** 0.5)
     nothing = claims.measured(np.array([np.nan]))
     assert nothing["images"] == 0 and np.isnan(nothing["p"])
+
+
+# --------------------------------------------------------------------------------------------------- how it is told
+@pytest.fixture(scope="module")
+def judged():
+    third = {part.less: spread(0.5) for part in claims.ON_OBJECTS if part.less}
+    settings = [
+        (0.4, ("LRPC", "a", "10")),
+        (0.5, ("LRPC", "a", "40")),
+        (0.4, ("LRPC", "b", "10")),
+        (0.6, ("DFC", "", "")),
+    ]
+    rows = [rows_with({AWAY: spread(away)} | third, key) for away, key in settings]
+    return claims.judge(pd.concat([*rows, RIVALS[1]]))
+
+
+def test_a_table_of_verdicts_reads_back_as_it_was_written(judged, tmp_path):
+    path = provenance.save_table(judged, "claims", "scenes", {"first": None, "n_images": 5}, tmp_path)
+    back = claims.read(path)
+    assert list(back.index) == list(judged.index) and list(back.columns) == list(judged.columns)
+    assert back.verdict.tolist() == judged.verdict.tolist() and "images" in back
+    np.testing.assert_allclose(back["mean"], judged["mean"], rtol=1e-5)  # six digits are written
+    assert attention.is_stored(path.parent, "", {"first": None}) is False
+    provenance.save_table(judged, "x_claims", "scenes", {"first": None, "n_images": 5}, tmp_path)
+    assert attention.is_stored(path.parent, "x", {"first": None, "n_images": None})
+    assert not attention.is_stored(path.parent, "x", {"first": 7, "n_images": None})
+
+
+def test_verdicts_are_told_by_attack_and_where_they_differ_by_bound(judged):
+    words = claims.overview(judged)
+    moved = words.loc["attention moves", "away", "heatmap"]
+    assert moved["LRPC, a"] == "supported at 10; not shown at 40"
+    assert (moved["LRPC, b"], moved["DFC"], moved["PGDC"]) == ("supported", "the reverse", "not shown")
+    assert words.loc["more than DeepFool", "away", "heatmap"]["DFC"] == ""
+    line = claims.tally(judged).loc["away", "heatmap"]
+    assert line["supported, LRPC or LRPF"] == "2 of 3" and line["supported, the others"] == "0 of 2"
+    assert line["the reverse"] == "1 of 5" and line["images"] == 120 and line["mean"] == "-0.100 to +0.000"
+
+
+def test_means_say_how_many_images_they_are_of():
+    rows = rows_with({AWAY: np.append(spread(0.4, 119), np.nan)}).assign(label=1, r_adv=[1] * 90 + [2] * 30, r_org=0)
+    lines = attention.means(rows).loc["LRPC", "a", "10"]
+    assert lines.images[AWAY] == 119 and lines["mean"][AWAY] == pytest.approx(0.4) and lines.noise[AWAY] == 0.5
+    assert lines["mean"]["ended at r_adv"] == 0.75 and "label" not in lines.index
+
+
+def test_pictures_of_verdicts_have_a_panel_for_each_part(judged):
+    figure = plotting.claims_figure(judged.xs("attention moves", level="claim"))
+    drawn = [axes for axes in figure.axes if axes.has_data()]
+    assert [axes.get_title() for axes in drawn] == [f"{part.half}: {part.measure}" for part in claims.ON_OBJECTS]
+    labels = [text.get_text() for text in drawn[0].get_yticklabels()]
+    assert labels == ["LRPC, a, 10", "LRPC, a, 40", "LRPC, b, 10", "DFC", "PGDC"]
+    colours = [line.get_color() for line in drawn[0].lines if line.get_marker() == "o"]
+    assert colours == ["black", "grey", "black", plotting.ORG, "grey"]
+
+
+# ----------------------------------------------------------------------------------------- does the sign of it matter
+def test_directions_are_those_of_the_loss_and_of_the_attack(clf, images):
+    given = Images(images.pixels, images.coarse, images.fine, None, None, None, tuple("abcdefgh"))
+    tried = {name: dict(init="one_hot", bias="absorb", p=p) for name, p in (("1", 1), ("2", 2))}
+    for level, attack in (("coarse", LRPC), ("fine", LRPF)):
+        rows = readings.directions(clf, given, tried, level, eps=3, iterations=2).set_index(["reading", "image"])
+        assert len(rows) == 16
+        result = attack(eps=3, iterations=2)(clf, images.pixels, images.coarse, images.fine)
+        assert rows.loc["1"].fooled[list("abcdefgh")].tolist() == result.fooled.tolist()
+        assert rows.loc["1"].iterations[list("abcdefgh")].tolist() == result.iterations.tolist()
+        network = clf.coarse if level == "coarse" else clf.fine[images.coarse[3]]
+        alone = readings.gradient_cosines(network, images.pixels[3:4], tried)
+        assert rows.cosine["2", "d"] == pytest.approx(alone.cosine[1], abs=1e-9)
+
+
+def test_whether_the_sign_of_the_cosine_predicts_who_is_fooled():
+    cosine = np.repeat([0.5, -0.5], 40)
+    rows = pd.DataFrame(
+        {"reading": "a", "cosine": cosine, "fooled": [True] * 36 + [False] * 4 + [True] * 12 + [False] * 28}
+    )
+    other = rows.assign(reading="b", cosine=np.where(np.arange(80) % 2, 0.5, -0.5), fooled=np.arange(80) % 4 < 2)
+    none = rows[:3].assign(reading="c", cosine=np.nan)
+    table = readings.sign_and_fooling(pd.concat([rows, other, none]))
+    assert list(table.index) == ["a", "b"]  # without a gradient there is no direction
+    assert table["images, with"].tolist() == [40, 40] and table["images, against"].tolist() == [40, 40]
+    assert table.loc["a", "fooled, with"] == 90 and table.loc["a", "fooled, against"] == 30
+    assert (
+        table.loc["a", "difference"] == pytest.approx(60)
+        and table.loc["a", "p_holm"] < 0.001 < 0.5 < table.loc["b", "p"]
+    )
+    figure = plotting.cosine_strip(pd.concat([rows, other]))
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b", "a"]
