@@ -175,8 +175,8 @@ def scenes_clf():
 
 
 def test_pairs_of_scenes_are_chosen_by_the_class_of_their_second_object(scenes_clf):
-    same, other = attention.scene_pairs(scenes_clf, 2, first=300)
-    assert len(same) == len(other) == 2
+    same, other = attention.scene_pairs(scenes_clf, 2, first=300, others=3)
+    assert (len(same), len(other)) == (2, 3)
     for images, alike in ((same, True), (other, False)):
         coarse, fine = scenes_clf.predict(images.pixels)
         assert torch.equal(coarse, images.coarse) and torch.equal(fine, images.fine)
@@ -184,7 +184,7 @@ def test_pairs_of_scenes_are_chosen_by_the_class_of_their_second_object(scenes_c
         assert ((adv == images.secondary_coarse) == alike).all() and (images.secondary_coarse >= 0).all()
         assert images.secondary_masks.any(2).any(1).all()
         assert all(int(name.rsplit("/", 1)[1]) >= 300 for name in images.names)
-    with pytest.raises(ValueError, match="n is 0; ask for at least one"):
+    with pytest.raises(ValueError, match="0 and 0 scenes were asked for; ask for at least one"):
         attention.scene_pairs(scenes_clf, 0)
 
 
