@@ -452,6 +452,7 @@ def test_the_words_of_notebook_10_agree_with_its_table():
     for attack in ("DFC", "PGDC", "MarginC"):  # and so it does under attacks that follow no relevance
         for half in ("away", "towards"):
             assert (told(attack, half, "heatmap") == "supported").all()
+    assert (lines.xs("to its class alone", level="claim").verdict == "not shown").all()
     by_third = lines.xs("heatmap, less a third label's", level="measure")
     assert not (by_third.verdict == "supported").any() and by_third["mean"].abs().max() < 0.001
     away = moves.xs(("away", "contrast"), level=("half", "measure"))
