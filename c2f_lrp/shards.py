@@ -17,7 +17,7 @@ import pyarrow.parquet
 from c2f_lrp.files import whole
 
 # What rows come from. What draws, prints or reads images is not among it: images count by their content.
-CODE = ("attacks/*.py", "classifier.py", "evaluation.py", "explainability.py", "lrp.py", "lrp_zennit.py", "metrics.py")
+CODE = ("attacks/*.py", "classifier.py", "evaluation.py", "explainability.py", "lrp/*.py", "metrics.py")
 CODE += ("objectives.py",)
 
 

@@ -61,7 +61,7 @@ class LRPAttack(BoundedAttack):
     iterations: int = 40
     iterate: str = "first"
     original: str = "predicted"
-    backend: str = "auto"
+    backend: str = "graph"
 
     def __post_init__(self):
         super().__post_init__()
