@@ -13,6 +13,7 @@ everywhere, as it is after the first layer. Where inputs may be negative, W+ and
 are channels-last, in which CPUs convolve faster.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,9 +40,7 @@ class LRP:
     TypeError for whatever in the network has no rule.
     """
 
-    def __init__(
-        self, classifier: nn.Module, init: str = "one_hot", bias: str = "absorb", rule: str | Rule = "z+"
-    ):
+    def __init__(self, classifier: nn.Module, init: str = "one_hot", bias: str = "absorb", rule: str | Rule = "z+"):
         check_choices(classifier, init, bias)
         self.classifier = classifier
         self.init = init
@@ -61,11 +60,9 @@ class LRP:
         logits, way_back = self.forward(pixels)
         for entry in labels:
             check_labels(entry, *logits.shape)
-        heatmaps = []
-        for entry in labels:
-            *_, arrived = self.backward(way_back, start(logits, entry, self.init))
-            heatmaps.append(arrived[0])
-        return heatmaps
+        for at in self.backward(way_back, [start(logits, entry, self.init) for entry in labels]):
+            arrived = at
+        return arrived[0]
 
     def totals_by_layer(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Total relevance (L + 1, N) for labels (N,) at the output and then before each of the L steps, last to first.
@@ -75,12 +72,11 @@ class LRP:
         """
         logits, way_back = self.forward(pixels)
         check_labels(labels, *logits.shape)
-        return torch.stack(
-            [
-                sum(relevance.flatten(1).sum(1) for relevance in at.values())
-                for at in self.backward(way_back, start(logits, labels, self.init))
-            ]
-        )
+        totals = [
+            sum(relevance.flatten(1).sum(1) for (relevance,) in at.values())
+            for at in self.backward(way_back, [start(logits, labels, self.init)])
+        ]
+        return torch.stack(totals)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, list[tuple[Step, Any]]]:
         """Logits (N, M), and each step with how it hands relevance down, in order."""
@@ -102,14 +98,15 @@ class LRP:
                 del values[i]
         return values[program.output], way_back
 
-    def backward(self, way_back: list[tuple[Step, Any]], relevance: Tensor):
-        """Yields the relevance that is on its way, by the value it lies on: at the output and before each step."""
-        at = {way_back[-1][0].output: relevance}
+    def backward(self, way_back: list[tuple[Step, Any]], starts: list[Tensor]) -> Iterator[dict[int, list[Tensor]]]:
+        """The relevance on its way, at the output and then before each step: by the value it lies on, of each start."""
+        at = {way_back[-1][0].output: starts}
         yield at
         for step, back in reversed(way_back):
-            handed = back(at.pop(step.output))
-            for i, r in zip(step.inputs, handed if isinstance(handed, tuple | list) else (handed,), strict=True):
-                at[i] = at[i] + r if i in at else r
+            handed = [back(relevance) for relevance in at.pop(step.output)]
+            for k, i in enumerate(step.inputs):
+                parts = [parts[k] if isinstance(parts, tuple) else parts for parts in handed]
+                at[i] = [one + other for one, other in zip(at[i], parts, strict=True)] if i in at else parts
             yield at
 
     def totals(self, pixels: Tensor) -> Tensor:
@@ -145,6 +142,7 @@ class LRP:
 
     def inputs(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer sees: the normalised images (N, 3, H, W), and the bounds l and h of such an image."""
+        check_dtype(self.classifier, pixels)
         bounds = (torch.full_like(pixels[:1], value) for value in (0, 255))
         normalize = self.classifier.normalize
         return tuple(normalize(x).contiguous(memory_format=torch.channels_last) for x in (pixels, *bounds))
@@ -164,13 +162,11 @@ class LRP:
 def read_checked(classifier: nn.Module, pixels: Tensor) -> Program:
     """The program of a classifier for images like these, whose logits were found to be the classifier's own."""
     with torch.inference_mode(False), torch.no_grad():
-        images = pixels[:1].clone() if len(pixels) else torch.zeros_like(pixels, memory_format=None).new_zeros(
-            (1, *pixels.shape[1:])
-        )
-        images = images.expand(BATCH, *images.shape[1:]).contiguous()
+        check_dtype(classifier, pixels)
+        images = pixels.new_zeros((BATCH, *pixels.shape[1:]))
+        images += pixels[:1].sum(0)  # the first image, or none
         expected = classifier(images)
         image = classifier.normalize(images)
-        check_dtype(classifier, image)
         program = read(classifier.layers, image)
         logits = program.logits(image.contiguous(memory_format=torch.channels_last))
         check_logits(logits, expected)
@@ -198,10 +194,10 @@ def check_logits(logits: Tensor, expected: Tensor) -> None:
         )
 
 
-def check_dtype(classifier: nn.Module, image: Tensor) -> None:
-    weight = next(classifier.layers.parameters(), image)
-    if weight.dtype != image.dtype:
-        raise ValueError(f"pixels are {image.dtype} once normalised and the weights {weight.dtype}; convert one of them")
+def check_dtype(classifier: nn.Module, pixels: Tensor) -> None:
+    weight, image = next(classifier.layers.parameters(), None), classifier.normalize(pixels[:0])
+    if weight is not None and weight.dtype != image.dtype:
+        raise ValueError(f"pixels are {pixels.dtype} and the weights {weight.dtype}; give pixels.to({weight.dtype})")
 
 
 def same_modules(one: tuple[nn.Module, ...], other: tuple[nn.Module, ...]) -> bool:

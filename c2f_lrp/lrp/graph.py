@@ -84,6 +84,9 @@ class Traced(fx.Proxy):
     def dim(self) -> int:
         return self.value.ndim
 
+    def __len__(self) -> int:
+        raise fx.proxy.TraceError("len() of a tensor is the size of the batch; x.shape[0] is a symbol for it")
+
     def size(self, dim: int | None = None):
         if dim is None:
             return self.shape
@@ -203,7 +206,9 @@ class Reader:
                 nodes[node] = Value(0, 4, False, True) if not nodes else node.meta["value"]
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node) or not isinstance(nodes[node.args[0]], Value):
-                    raise TypeError("the network's output is no single tensor made of the image; relevance needs logits")
+                    raise TypeError(
+                        "the network's output is no single tensor made of the image; relevance needs logits"
+                    )
                 return self.program(nodes[node.args[0]].index)
             elif node.op == "get_attr":
                 owner, _, name = node.target.rpartition(".")
@@ -231,6 +236,9 @@ class Reader:
             given = inspect.signature(handler).bind(self, *args, **kwargs)
         except TypeError as error:
             raise TypeError(self.refusal(f"is called in a way without a rule here ({error})")) from None
+        activations = given.arguments.get("tensors", [given.arguments.get("input")])
+        fine = all(isinstance(value, Value) for value in activations)
+        self.check(fine, "works on something that is no activation, which has no rule here")
         out = handler(*given.args, **given.kwargs)
         if in_place(node, given.arguments):
             nodes[node.args[0]] = out
@@ -276,7 +284,6 @@ class Reader:
     def append(self, operation, *inputs: Value, nonnegative: bool = False, ndim: int | None = None) -> Value:
         """One more step, and the value that it makes."""
         for value in inputs:
-            self.check(isinstance(value, Value), "takes something that is no activation, which has no rule here")
             self.uses[value.index] = self.uses.get(value.index, 0) + 1
         of_image = any(value.of_image for value in inputs)
         keeps = isinstance(operation, (Reshape, Pad)) or (isinstance(operation, Through) and operation.function is same)
@@ -286,9 +293,7 @@ class Reader:
         )
         output = len(self.steps) + 1
         self.made_by[output] = len(self.steps)
-        self.steps.append(
-            Step(self.place, self.kind, operation, tuple(v.index for v in inputs), output, of_image)
-        )
+        self.steps.append(Step(self.place, self.kind, operation, tuple(v.index for v in inputs), output, of_image))
         return Value(output, ndim or len(self.shape) + 1, nonnegative, of_image and keeps)
 
     def program(self, output: int) -> Program:
@@ -389,8 +394,7 @@ def of_hardtanh(reader: Reader, input: Value, min_val=-1.0, max_val=1.0, inplace
 
 
 def of_add(reader: Reader, input: Value, other: Value, *, alpha: float = 1) -> Value:
-    both = isinstance(input, Value) and isinstance(other, Value)
-    reader.check(both, "adds something that is no activation, which has no rule here")
+    reader.check(isinstance(other, Value), "adds something that is no activation, which has no rule here")
     reader.check(alpha == 1, f"with alpha {alpha} has no rule here")
     shapes = [x.meta["value"].shape for x in reader.node.all_input_nodes]
     reader.check(len(set(shapes)) == 1, "adds tensors of different shapes, which has no rule here")
@@ -398,7 +402,6 @@ def of_add(reader: Reader, input: Value, other: Value, *, alpha: float = 1) -> V
 
 
 def of_cat(reader: Reader, tensors: list[Value], dim: int = 0) -> Value:
-    reader.check(all(isinstance(x, Value) for x in tensors), "joins something that is no activation")
     dim = dim % tensors[0].ndim
     reader.check(dim != 0, "joins along the batch, which has no rule here")
     return reader.append(Concatenation(dim), *tensors, nonnegative=all(x.nonnegative for x in tensors))

@@ -24,6 +24,7 @@ decomposition" (Pattern Recognition 2017) for z+ and z-beta; Montavon et al., "L
 overview" (2019) for gamma.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -118,11 +119,15 @@ class Rule:
 
     def relevance(self, layer: Affine, a: Tensor, absorb: bool) -> tuple[Tensor, HandDown]:
         """The layer's outputs y, and R like y -> R_i = sum_j z_ij R_j / z_j like a. Differentiable."""
-        shares = [(share, share.denominators(layer)) for share in self.shares(layer, a, absorb)]
+        denominators = [share.denominators(layer) for share in self.shares(layer, a, absorb)]
 
         def hand_down(r: Tensor) -> Tensor:
-            parts = [(x, v, share.factor * r / z) for share, z in shares for x, v in share.parts]
-            return sum(x * layer.transpose(s, v, a.shape) for x, v, s in parts)
+            inputs = []
+            for share, z in zip(self.shares(layer, a, absorb), denominators, strict=True):
+                s = r / z if share.factor == 1 else share.factor * r / z
+                back = [layer.transpose(s, v, a.shape) for _, v in share.parts]
+                inputs += [x * from_outputs for (x, _), from_outputs in zip(share.parts, back, strict=True)]
+            return functools.reduce(torch.add, inputs)
 
         return layer(a), hand_down
 

@@ -15,7 +15,7 @@ from zennit.rules import Norm, Pass, ZBox, ZPlus
 
 from c2f_lrp.checks import check_labels, check_pixels
 from c2f_lrp.lrp.affine import Affine, Conv, Linear
-from c2f_lrp.lrp.engine import check_choices, check_state, read_checked
+from c2f_lrp.lrp.engine import check_choices, check_dtype, check_state, read_checked
 from c2f_lrp.lrp.graph import OVERWRITING, Program
 from c2f_lrp.lrp.operations import Average, Sum, Through
 from c2f_lrp.lrp.rules import nonzero, start
@@ -61,6 +61,9 @@ class ZennitLRP:
         """The relevance (N, 3, H, W) of the pixels for each start (N, M) made of the logits."""
         check_pixels(pixels)
         check_state(self.classifier)
+        check_dtype(self.classifier, pixels)
+        if torch.is_inference_mode_enabled():
+            raise ValueError("zennit's rules work by gradients, which torch.inference_mode forbids; use torch.no_grad")
         shape = tuple(pixels.shape[1:])
         if shape not in self.networks:
             self.networks[shape] = Network(read_checked(self.classifier, pixels))
