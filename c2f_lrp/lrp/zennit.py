@@ -2,8 +2,8 @@
 
 Source: Anders et al., "Software for dataset-wide XAI: from local explanations to global insights with Zennit, CoRelAy,
 and ViRelAy" (2021). Slower than `c2f_lrp.lrp.LRP`, which it agrees with but for one rule: sums of branches, and
-averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2). Both hand on
-what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours stay between
+averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2).
+Both hand on what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours stay between
 0 and 1. For terms that are nonnegative the two are the same.
 """
 
