@@ -47,8 +47,8 @@ def compare(summary: pd.DataFrame, table: str) -> pd.DataFrame:
     """`evaluation.summarize`'s lines beside the paper's: one row per attack, reading, eps and measure.
 
     Columns paper, ours, low and high (the 95 % bootstrap interval over our images) and verdict: "close" within a factor
-    SAME_RHO_FACTOR for rho or SAME_FOOLING_POINTS for fooling, else by how much ours is larger or smaller. `paper` is nan
-    at an eps that the paper does not have.
+    SAME_RHO_FACTOR for rho or SAME_FOOLING_POINTS for fooling, else by how much ours is larger or smaller.
+    `paper` is nan at an eps that the paper does not have.
     """
     paper = paper_values(table).set_index(["attack", "eps", "measure"]).value
     lines = []
