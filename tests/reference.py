@@ -78,7 +78,7 @@ def read(classifier, image_shape: tuple[int, int, int]) -> list[Node]:
             bias = np.zeros(layer.out_features) if layer.bias is None else array(layer.bias)
             read, shape = Linear(array(layer.weight), bias), (layer.out_features,)
         elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
-            read = norm(layer, shape)
+            read = unroll_norm(layer, shape)
             before = nodes[inputs[0] - 1] if inputs[0] else None
             if before and isinstance(before.layer, Linear) and before.folds and uses.count(inputs[0]) == 1:
                 # g (W a + b) + o as one linear layer, which the one before becomes; this one does nothing
@@ -134,7 +134,7 @@ def see_pixels(nodes: list[Node], mean: np.ndarray, std: np.ndarray, image_shape
             raise TypeError("the twin knows eq. (5) for layers with weights only")
 
 
-def norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape) -> Linear:
+def unroll_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape) -> Linear:
     """g (a - m) / sqrt(v + e) + o, one (g, m, v, o) per channel, as a diagonal matrix."""
     mean, variance = array(layer.running_mean), array(layer.running_var)
     gain, offset = (array(layer.weight), array(layer.bias)) if layer.affine else (1, 0)

@@ -198,7 +198,7 @@ def test_gradient_through_a_graph_is_that_of_central_differences(make, init, bia
 
 
 def test_a_sum_is_shared_by_size_by_hand():
-    """x + f(x) with one pixel a channel: branches 3 and -1 share relevance 3 to 1, and all of it arrives."""
+    """x + f(x) with one pixel a channel: terms 3 and -1 share relevance 3 to 1."""
     branch = nn.Conv2d(1, 1, 1, bias=False)
     nodes = [
         (nn.Conv2d(3, 1, 1, bias=False), (0,)),
@@ -270,6 +270,8 @@ def torchvision_classifier(name: str) -> Classifier:
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.1)
+            elif isinstance(module, nn.Conv2d):  # or the signal would die on the way
+                nn.init.kaiming_normal_(module.weight)
     return Classifier(network).eval()
 
 
@@ -459,7 +461,7 @@ REFUSED = {
     ),
     "a decision": (lambda self, x: x if x.sum() > 0 else -x, {}, "Small cannot be traced as a graph (symbolically"),
     "the batch": (lambda self, x: x if len(x) > 1 else x, {}, "cannot be traced as a graph (len() of a tensor is"),
-    "a batch that is mixed": (lambda self, x: x.view(-1, 4, 12, 12), {}, "it must keep the batch"),
+    "a batch that is mixed": (lambda self, x: x.view(-1, 8, 6, 12), {}, "it must keep the batch"),
     "a layer made on the way": (lambda self, x: nn.ReLU()(x), {}, "module is not installed as a submodule"),
     "standardised weights": (lambda self, x: self.part(x), {"part": Standardised(8, 8, 1)}, "mean in layer part works"),
     "a hook": (lambda self, x: self.part(x), {"part": hooked()}, "layer layers.part (Conv2d) has a forward hook"),
