@@ -507,7 +507,7 @@ def fooling_ratio(before: list[int], after: list[int]) -> float:
 def relevance_mass(heatmap: np.ndarray, mask: np.ndarray) -> float:
     """Of one heatmap (3, H, W), channels added up: the share of the positive relevance inside the mask (H, W)."""
     positive = np.maximum(heatmap.sum(0), 0)
-    return positive[mask].sum() / positive.sum() if positive.sum() else float("nan")
+    return positive[mask].sum() / positive.sum() if positive.sum() and mask.any() else float("nan")
 
 
 def relevance_rank(heatmap: np.ndarray, mask: np.ndarray) -> float:
@@ -520,7 +520,7 @@ def relevance_rank(heatmap: np.ndarray, mask: np.ndarray) -> float:
 
 def perturbation_share(eta: np.ndarray, mask: np.ndarray) -> float:
     size = abs(eta).sum(0)
-    return sum(size[mask]) / sum(size.ravel())
+    return sum(size[mask]) / sum(size.ravel()) if mask.any() else float("nan")
 
 
 def hoyer(eta: np.ndarray) -> float:
