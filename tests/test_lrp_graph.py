@@ -499,7 +499,9 @@ def test_what_has_no_rule_is_refused_by_name_and_place(name):
 
 def test_pixels_are_refused_where_a_layer_with_weights_is_due():
     classifier = random_classifier(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3), nn.Flatten(), seed=0)
-    with pytest.raises(TypeError, match=re.escape("layer 0 (MaxPool2d") + ".*works on the pixels; eq. .5. is for a first"):
+    with pytest.raises(
+        TypeError, match=re.escape("layer 0 (MaxPool2d") + ".*works on the pixels; eq. .5. is for a first"
+    ):
         LRP(classifier).totals(random_pixels(1, 6, 6, seed=0))
 
 
