@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
 from c2f_lrp.attacks.base import check_inputs, fitting_batch
+from c2f_lrp.checks import check_labels
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images, LazyImages
 from c2f_lrp.explainability import Explanation, explain, localisation
-from c2f_lrp.checks import check_labels
 from c2f_lrp.lrp import LRP, choose_lrp
 from c2f_lrp.metrics import fooling_ratio, perceptibilities
 from c2f_lrp.objectives import adversarial_labels, signed_norm

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from c2f_lrp.classifier import CoarseToFine, finite
 from c2f_lrp.checks import check_pixels
+from c2f_lrp.classifier import CoarseToFine, finite
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
 # Memory of a step by that of the layers' outputs: two to five times as much in lrp.py, nine with two passes of zennit
