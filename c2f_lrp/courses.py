@@ -10,6 +10,7 @@ from torch import Tensor
 
 from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine, level_network
+from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.metrics import contrast
 from c2f_lrp.objectives import adversarial_labels
@@ -47,14 +48,6 @@ class Course:
         """(K + 1,): which share of the evidence for org lies inside a mask (H, W). nan where there is no evidence."""
         positive = self.evidence.clamp(min=0)
         return (positive * mask).sum((1, 2)) / positive.sum((1, 2))
-
-    def moved(self) -> float:
-        """How much of the evidence for org changed its place from the first to the last iterate: 0 (none) to 1 (all).
-
-        The total variation distance of both maps' positive parts, each scaled to the sum 1; nan where one is empty.
-        """
-        before, after = (part.clamp(min=0) / part.clamp(min=0).sum() for part in self.evidence[[0, -1]])
-        return (after - before).abs().sum().item() / 2
 
 
 def courses(
@@ -113,3 +106,31 @@ def courses(
                 bool(result.fooled[image]),
             )
     return [found[row] for row in range(len(pixels))]
+
+
+def course_that_moves(classifier: CoarseToFine, images: Images, attack: Attack) -> Course:
+    """The course of an attack on one of N images: of those it fools, the one whose evidence leaves its object most.
+
+    The evidence for an image's label over its runner-up is compared, before the attack and after it, by the share on
+    the labelled object; where the object's place is not known, by how much of it lies elsewhere (total variation).
+    Images are to be classified correctly. Raises ValueError where the attack fools none of them.
+    """
+    result = attack(classifier, images.pixels, images.coarse, images.fine)
+    fooled = result.fooled.nonzero().flatten()
+    if not len(fooled):
+        raise ValueError(f"{attack} fools none of {len(images)} images; give more images or a larger eps")
+    gone = []
+    for row in fooled.tolist():
+        image = images[[row]]
+        network, _ = level_network(classifier, attack.level, image.coarse.item())
+        both = torch.cat([image.pixels, image.pixels + result.perturbation[[row]]])
+        with torch.no_grad():
+            labels = [label.repeat(2) for label in adversarial_labels(network(image.pixels))]
+            evidence = contrast(*choose_lrp(network).relevances(both, labels))[:, 0].clamp(min=0)
+        before, after = evidence / evidence.sum((1, 2), keepdim=True)
+        if image.object_masks is None:
+            gone.append((after - before).abs().sum().item() / 2)
+        else:
+            gone.append(((before - after) * image.object_masks[0]).sum().item())
+    image = images[[fooled[max(range(len(gone)), key=gone.__getitem__)].item()]]  # the first of those with the most
+    return courses(classifier, image.pixels, image.coarse, image.fine, attack)[0]

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from c2f_lrp.attacks import DFC, LRPC, PGDC, Attack, MarginC
@@ -22,7 +23,9 @@ from c2f_lrp.courses import Course, courses
 from c2f_lrp.datasets import Images
 from c2f_lrp.files import atomic_write
 from c2f_lrp.loading import load_classifier, load_images
-from c2f_lrp.measures import measure
+from c2f_lrp.lrp import choose_lrp
+from c2f_lrp.metrics import contrast, relevance_mass
+from c2f_lrp.objectives import adversarial_labels
 from c2f_lrp.paths import NOTEBOOKS
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import READINGS
@@ -50,12 +53,12 @@ def attacks() -> dict[str, dict]:
     return {
         "one_hot": dict(
             title="LRPC, one-hot start",
-            says="Algorithm 1 on the relevance losses. Relevance starts at 1, eq. (3) to the letter; biases absorb some of it.",
+            says="Algorithm 1. Relevance starts at 1, which is eq. (3) to the letter, and biases absorb some of it.",
             make=lrpc(ONE_HOT),
         ),
         "logit": dict(
             title="LRPC, logit start",
-            says="The same algorithm with relevance that starts at the logit: its loss is the margin between the two labels.",
+            says="Algorithm 1 with relevance that starts at the logit: its loss is the margin between two labels.",
             make=lrpc(LOGIT),
         ),
         "pgd": dict(
@@ -70,7 +73,7 @@ def attacks() -> dict[str, dict]:
         ),
         "margin": dict(
             title="margin",
-            says="Descends the label's logit less the best other logit. No relevance is involved: compare the logit start.",
+            says="Descends the label's logit less the best other one. No relevance: compare with the logit start.",
             make=lambda eps: MarginC(eps=eps, lr=eps / PARTS, iterations=STEPS),
         ),
     }
@@ -103,59 +106,60 @@ def choose(classifier: CoarseToFine, images: Images) -> list[dict]:
     with torch.no_grad():
         scores = classifier.coarse(images.pixels + first.perturbation).softmax(1)
         scores_40 = classifier.coarse(part.pixels + strongest.perturbation).softmax(1)
-    table = measure(classifier, images, first.perturbation).rename(
-        columns={
-            "contrast of r_org on object, before": "on_object",
-            "contrast shift of r_org on object": "off_object",
-            "contrast of r_org on other object, before": "on_other",
-            "contrast shift of r_org on other object": "to_other",
-        }
-    )
+        org, adv = adversarial_labels(classifier.coarse(images.pixels))
+        evidence = [
+            contrast(*choose_lrp(classifier.coarse).relevances(pixels, [org, adv]))
+            for pixels in (images.pixels, images.pixels + first.perturbation)
+        ]
+    table = pd.DataFrame({"fooled": first.fooled.numpy(), "org": org.numpy(), "adv": adv.numpy()})
+    for place, mask in {"object": images.object_masks, "beside": images.secondary_masks}.items():
+        before, now = (relevance_mass(entry, mask).numpy() for entry in evidence)
+        table[f"on_{place}"], table[f"then_on_{place}"], table[f"shift_{place}"] = before, now, now - before
     table["ends"], table["sure"] = scores.argmax(1).numpy(), scores.amax(1).numpy()
     table["beside"], table["steps"] = images.secondary_coarse.numpy(), logit.iterations.numpy()
     table["steps"] = table.steps.where(logit.fooled.numpy())
     table.loc[resists[~strongest.fooled].tolist(), "still_sure"] = scores_40.amax(1)[~strongest.fooled].numpy()
-    for column in ("r_org", "r_adv", "ends", "beside"):
-        table[column.removeprefix("r_")] = [names[label] for label in table[column]]
+    for column in ("org", "adv", "ends", "beside"):
+        table[column] = [names[label] for label in table[column]]
     fooled, never = table[table.fooled], table[table.still_sure.notna()]
 
     rules = [
         (
             "It moves",
-            -fooled.off_object,
-            "Watch the red leave the {0.org}: of the evidence for {0.org}, {percent[0]} lie on it before and {percent[1]} in "
-            "the end; on the {0.beside} beside it {percent[2]} become {percent[3]}.",
+            -fooled.shift_object,
+            "Watch the red leave the {0.org}: of the evidence for {0.org}, {percent[0]} lie on it before and "
+            "{percent[1]} in the end; on the {0.beside} beside it {percent[2]} become {percent[3]}.",
             "of those that the attack fools, the one whose evidence leaves its object most",
         ),
         (
             "It stays",
-            -(fooled.off_object.abs() + fooled.to_other.abs()),
-            "The label flips to {0.ends}, and the evidence stays where it was: here the explanation shows nothing of the "
-            "attack. Look at the last picture.",
+            -(fooled.shift_object.abs() + fooled.shift_beside.abs()),
+            "The label flips to {0.ends}, and the evidence stays where it was: here the explanation shows nothing of "
+            "the attack. Look at the last picture.",
             "of those that the attack fools, the one whose evidence on both objects changes least",
         ),
         (
             "The rival is here",
-            fooled.to_other[fooled.beside == fooled.adv],
-            "The runner-up, {0.adv}, stands beside the {0.org}, as the person sits in the paper's car. Does the evidence "
-            "go there? Switch the outlines on and off.",
-            "of those that the attack fools and whose second object is of the runner-up's class, the one whose evidence "
-            "goes there most",
+            fooled.shift_beside[fooled.beside == fooled.adv],
+            "The runner-up, {0.adv}, stands beside the {0.org}, as the person sits in the paper's car. Does the "
+            "evidence go there? Switch the outlines on and off.",
+            "of those that the attack fools and whose second object is of the runner-up's class, the one whose "
+            "evidence goes there most",
         ),
         (
             "It ends elsewhere",
             fooled.sure[fooled.ends != fooled.adv],
-            "The runner-up is {0.adv}, but the image ends as {0.ends}. Move the steps and watch the bars: who is second "
-            "at the start need not be first in the end.",
+            "The runner-up is {0.adv}, but the image ends as {0.ends}. Move the steps and watch the bars: who is "
+            "second at the start need not be first in the end.",
             "of those that the attack fools into another label than the runner-up, the one that gets there surest",
         ),
         (
             "One reading only",
             -never.steps.dropna(),
-            "One algorithm, read in two ways: with the one-hot start it fails here, even at ε = 40; with the logit start "
-            "it takes {0.steps:.0f} steps at ε = 10. Switch between the two.",
-            "of those that the attack does not fool, not even at ε = 40, but with the logit start at ε = 10, the one that "
-            "takes the fewest steps there",
+            "One algorithm, read in two ways: with the one-hot start it fails here, even at ε = 40; with the logit "
+            "start it takes {0.steps:.0f} steps at ε = 10. Switch between the two.",
+            "of those that the attack does not fool, not even at ε = 40, but with the logit start at ε = 10, the one "
+            "that takes the fewest steps there",
         ),
         (
             "It holds",
@@ -171,7 +175,7 @@ def choose(classifier: CoarseToFine, images: Images) -> list[dict]:
         if len(value):
             row = value.idxmax()  # the first of those with the most
             line = table.loc[row]
-            shares = line.on_object, line.on_object + line.off_object, line.on_other, line.on_other + line.to_other
+            shares = line.on_object, line.then_on_object, line.on_beside, line.then_on_beside
             percent = [f"{100 * share:.0f}\N{NO-BREAK SPACE}%" for share in shares]
             start = {"attack": "one_hot", "eps": "40" if title == "It holds" else "10"}
             chosen.append(dict(row=row, title=title, says=says.format(line, percent=percent), how=how, start=start))
@@ -294,7 +298,7 @@ def bounded(attack: Attack) -> bool:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of torch: quicker for images so small, and the same sums in the same order on every machine's cores."""
+    """One thread of torch: quicker for images so small, and the same sums in the same order on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -103,7 +103,7 @@ function show() {
   $("now").nextElementSibling.textContent = called(label);
   $("now-title").textContent = `now, after step ${k}`;
   $("factor").textContent = `× ${Number((127.5 / r.bound).toPrecision(3))}`;
-  $("added").nextElementSibling.textContent = `largest change of a pixel: ${r.largest[k]} of 255`;
+  $("added").nextElementSibling.textContent = `largest change: ${r.largest[k]} of 255`;
   bars(r.scores[0], r.scores[k], s);
   scale("evidence", `for ${adv}`, `for ${org}`, s.end);
   scale("moved", `towards ${adv}`, `towards ${org}`, s.end);
