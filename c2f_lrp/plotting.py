@@ -279,7 +279,7 @@ def animate(course: Course) -> Iterator[Figure]:
     end = course.evidence.abs().flatten(1).quantile(0.995, 1).amax().item() or 1.0
     scores = course.scores.numpy()
     for step in range(len(course)):
-        figure = Figure(figsize=(9, 3.5), facecolor="white")
+        figure = Figure(figsize=(9, 3), facecolor="white")
         verdict, colour = f"NOT YET: still {org}", "dimgrey"
         if step == 0:
             verdict = f"BEFORE: {org}"
@@ -287,11 +287,12 @@ def animate(course: Course) -> Iterator[Figure]:
             verdict, colour = f"FOOLED: {org} → {course.names[scores[step].argmax()]}", FOOLED
         elif step == last:
             verdict, colour = f"NOT FOOLED: still {org}", HELD
-        bar = figure.add_axes((0, 0.88, 1, 0.12), facecolor=colour)
+        bar = figure.add_axes((0, 0.87, 1, 0.13), facecolor=colour)
         bar.set(xticks=[], yticks=[])
+        bar.spines[:].set_visible(False)
         bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
         bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
-        image, added, evidence = (figure.add_axes((x, 0.12, 0.222, 0.57), box_aspect=1) for x in (0.01, 0.245, 0.48))
+        image, added, evidence = (figure.add_axes((x, 0.14, 0.21, 0.63)) for x in (0.01, 0.235, 0.46))
         show_image(image, course.pixels + course.perturbations[step], "image")
         show_image(
             added, 127.5 + course.perturbations[step] * (127.5 / bound), f"what was added, × {127.5 / bound:.3g}"
@@ -299,13 +300,13 @@ def animate(course: Course) -> Iterator[Figure]:
         shown = evidence.imshow(
             course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
         )
-        bare(evidence, "evidence (difference of heatmaps)")
-        beside = figure.colorbar(shown, cax=figure.add_axes((0.48, 0.09, 0.222, 0.025)), orientation="horizontal")
+        bare(evidence, "difference of the heatmaps")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.46, 0.095, 0.21, 0.03)), orientation="horizontal")
         beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
         beside.ax.tick_params(length=0, labelsize=9)
         for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
             label.set(color=colour, ha="left" if colour == ADV else "right")
-        bars = figure.add_axes((0.71, 0.02, 0.285, 0.73))
+        bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
         score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
         yield figure
 

@@ -77,7 +77,7 @@ def save_animation(
     for figure in figures:
         with Image.open(BytesIO(drawn(figure, format="png", dpi=100, bbox_inches=figure.bbox_inches))) as frame:
             # One palette a frame and no dithering: noise that flickers would pass for something that moves.
-            frames.append(frame.convert("RGB").quantize(128, dither=Image.Dither.NONE))
+            frames.append(frame.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE))
     if not frames:
         raise ValueError(f"{name} has no frame; give at least one figure")
     last = len(frames) - 1
