@@ -1,11 +1,14 @@
 """The figures' style. Draws what it is given and computes nothing."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from c2f_lrp.courses import Course
 from c2f_lrp.datasets import Images
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.panels import Panel
@@ -23,6 +26,8 @@ STYLE = {
 
 
 ORG, ADV = "tab:red", "tab:blue"  # the label and its runner-up, wherever both are drawn
+CONTRAST = "RdBu_r"  # blue where more speaks for the runner-up, white for neither, red for the label
+FOOLED, HELD = "#c2410c", "#0f766e"  # an attack that fooled the network, one that did not; told apart without red-green
 
 
 def use_style() -> None:
@@ -304,6 +309,51 @@ def cosine_strip(rows) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
+
+
+# ------------------------------------------------------------------------------------------------------- the animation
+def animate(course: Course) -> Iterator[Figure]:
+    """A figure for each iterate of an attack, K + 1 of them, for `provenance.save_animation`.
+
+    The image, what was added so far (magnified by one factor throughout), the scores, and the evidence: the difference
+    of both labels' heatmaps on one scale, red for the label, blue for its runner-up; above them, whether the attack has
+    fooled the network.
+    """
+    org, adv, last = course.names[course.org], course.names[course.adv], len(course) - 1
+    bound = course.perturbations.abs().max().clamp(min=1e-12).item()
+    end = course.evidence.abs().flatten(1).quantile(0.995, 1).amax().item() or 1.0
+    scores = course.scores.numpy()
+    for step in range(len(course)):
+        figure = Figure(figsize=(9, 3), facecolor="white")
+        verdict, colour = f"NOT YET: still {org}", "dimgrey"
+        if step == 0:
+            verdict = f"BEFORE: {org}"
+        elif step == last and course.fooled:
+            verdict, colour = f"FOOLED: {org} → {course.names[scores[step].argmax()]}", FOOLED
+        elif step == last:
+            verdict, colour = f"NOT FOOLED: still {org}", HELD
+        bar = figure.add_axes((0, 0.87, 1, 0.13), facecolor=colour)
+        bar.set(xticks=[], yticks=[])
+        bar.spines[:].set_visible(False)
+        bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
+        bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
+        image, added, evidence = (figure.add_axes((x, 0.14, 0.21, 0.63)) for x in (0.01, 0.235, 0.46))
+        show_image(image, course.pixels + course.perturbations[step], "image")
+        show_image(
+            added, 127.5 + course.perturbations[step] * (127.5 / bound), f"what was added, × {127.5 / bound:.3g}"
+        )
+        shown = evidence.imshow(
+            course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
+        )
+        bare(evidence, "difference of the heatmaps")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.46, 0.095, 0.21, 0.03)), orientation="horizontal")
+        beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
+        beside.ax.tick_params(length=0, labelsize=9)
+        for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
+            label.set(color=colour, ha="left" if colour == ADV else "right")
+        bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
+        score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
+        yield figure
 
 
 # ------------------------------------------------------------------------------------------------------------- the demo

@@ -22,12 +22,12 @@ LAYERS = (
     ("metrics",),
     ("objectives",),
     ("attacks",),
-    ("measures", "panels"),
+    ("measures", "panels", "courses"),
     ("shards", "cluster"),
     ("evaluation", "training"),
     ("tables",),
     ("claims", "attention", "readings", "plotting", "provenance"),
-    ("report", "reproduce", "photos", "demo"),
+    ("report", "reproduce", "photos", "demo", "play"),
     ("cli",),
 )
 LEVEL = {name: height for height, names in enumerate(LAYERS) for name in names}

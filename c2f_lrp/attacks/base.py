@@ -12,11 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-<<<<<<< HEAD
 from c2f_lrp.checks import check_inputs
-=======
-from c2f_lrp.checks import check_pixels
->>>>>>> graph-engine
 from c2f_lrp.classifier import CoarseToFine, finite
 
 LARGEST_BATCH = 64  # beyond it nothing is gained

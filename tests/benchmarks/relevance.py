@@ -38,14 +38,10 @@ from torchvision.models import resnet18, vgg16
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier
-<<<<<<< HEAD
-from c2f_lrp.lrp import LRP, ZennitLRP, leaves
-=======
 from c2f_lrp.lrp import LRP, ZennitLRP
 from c2f_lrp.lrp.engine import program_of
 from c2f_lrp.lrp.operations import Maximum, Through
 from c2f_lrp.networks.efficientnet_lite import efficientnet_lite0
->>>>>>> graph-engine
 from c2f_lrp.objectives import lrp_loss
 
 SIZE = 224
