@@ -52,6 +52,13 @@ def test_prose_order_and_place_do_not_change_what_code_means():
     assert shards.meaning([CODE]) == shards.meaning([same, "import z\ndef f(x):\n    return (x +\n            1)"])
 
 
+def test_types_of_arguments_do_not_and_those_of_fields_do():
+    typed = CODE.replace("f(x)", "f(x: int) -> int")
+    assert shards.meaning([CODE]) == shards.meaning([typed])
+    field, constant = ("class C:\n    y: int = 2", "class C:\n    y: ClassVar[int] = 2")
+    assert shards.meaning([field]) != shards.meaning([constant])
+
+
 @pytest.mark.parametrize("old, new", [("x + 1", "x + 2"), ("x + 1", "x - 1"), ("{2}", "{3}"), ("f(x)", "f(y)")])
 def test_what_is_computed_does(old, new):
     assert shards.meaning([CODE]) != shards.meaning([CODE.replace(old, new)])
