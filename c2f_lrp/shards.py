@@ -64,7 +64,7 @@ def meaning(sources: list[str]) -> str:
 
 
 def plain(node) -> str:
-    """A syntax tree as text: without docstrings and types of arguments, alike in all versions of Python, as `ast.dump` is not."""
+    """A syntax tree as text: without docstrings and types of arguments, alike in every Python (`ast.dump` is not)."""
     if isinstance(node, list):
         return f"[{', '.join(plain(part) for part in node if not is_docstring(part))}]"
     if not isinstance(node, ast.AST):
