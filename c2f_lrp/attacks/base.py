@@ -16,7 +16,7 @@ from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
-# Memory of a step by that of the layers' outputs: two to five times as much in lrp.py, nine with two passes of zennit
+# Memory of a step by that of the layers' outputs: two to five times as much in lrp/, nine with two passes of zennit
 # (tests/benchmarks/relevance_memory.md).
 KEPT_PER_OUTPUT = 10
 SMALL_BATCH = 8  # so few images are attacked together without asking for the free memory
