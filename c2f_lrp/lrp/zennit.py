@@ -2,9 +2,9 @@
 
 Source: Anders et al., "Software for dataset-wide XAI: from local explanations to global insights with Zennit, CoRelAy,
 and ViRelAy" (2021). Slower than `c2f_lrp.lrp.LRP`, which it agrees with but for one rule: sums of branches, and
-averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2). Both hand on
-what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours stay between
-0 and 1. For terms that are nonnegative the two are the same.
+averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2).
+Both hand on what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours
+stay between 0 and 1. For terms that are nonnegative the two are the same.
 """
 
 import torch
@@ -165,8 +165,8 @@ def as_module(operation) -> nn.Module:
     elif isinstance(operation, Linear):
         module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     elif weight.ndim == 3:  # a scale for each channel
-        channels = len(weight)
-        module, weight = nn.Conv2d(channels, channels, 1, groups=channels), weight[:, None]
+        count = len(weight)
+        module, weight = nn.Conv2d(count, count, 1, groups=count), weight[:, None]
     else:
         module, weight = nn.Linear(len(weight), len(weight)), weight.diag()
     module.weight = nn.Parameter(weight.clone())
