@@ -216,7 +216,7 @@ def train(options: argparse.Namespace) -> int:
         start = (options.pretrained or get_profile("imagenet-flat").weights) / FLAT
         if not start.is_file():
             raise FileNotFoundError(f"there is no {start} to start from; fetch it with: c2f-lrp data weights")
-        read = partial(reader.stream, workers=processes)
+        read = partial(reader.stream, workers=processes)  # type: ignore[attr-defined]  # ILSVRC2012's has it
     else:
         read = partial(reader.read, processes=processes)
     writable_folder(options.out or profile.weights)  # before images are drawn or read, which takes minutes

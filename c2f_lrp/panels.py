@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
+from c2f_lrp.lrp import LRP, ZennitLRP
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 
@@ -58,8 +58,8 @@ def choose_image(
         best, second = adversarial_labels(scores)
         for k in ((best == names.index(org)) & (second == names.index(adv))).nonzero().squeeze(1).tolist():
             row = rows[k].item()
-            beside = level == "coarse" and images.secondary_coarse is not None
-            beside = beside and images.secondary_coarse[row].item() == names.index(adv)
+            others = images.secondary_coarse if level == "coarse" else None
+            beside = others is not None and others[row].item() == names.index(adv)
             candidates.append((beside, scores[k].max().item(), row))
     if not candidates:
         raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
@@ -108,7 +108,8 @@ def panels(
     levels = {attack.level for attack in attacks.values()}
     if len(levels) != 1:
         raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
-    network, _ = level_network(classifier, *levels, coarse)
+    (level,) = levels
+    network, _ = level_network(classifier, level, coarse)
     batch, labels = pixels[None], [torch.tensor([label], device=pixels.device) for label in (coarse, fine)]
     org, adv = adversarial_labels(network(batch))
     lrp = LRP(network, init, bias)
@@ -123,7 +124,13 @@ def panels(
 
 
 def panel(
-    classifier: CoarseToFine, lrp: LRP, pixels: Tensor, perturbation: Tensor, org: int, adv: int, title: str = ""
+    classifier: CoarseToFine,
+    lrp: LRP | ZennitLRP,
+    pixels: Tensor,
+    perturbation: Tensor,
+    org: int,
+    adv: int,
+    title: str = "",
 ) -> Panel:
     """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
     attacked = (pixels + perturbation)[None]

@@ -13,6 +13,7 @@ everything.) The paper has no such operation but the maximum.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from c2f_lrp.classifier import GroupLogSumExp, Slice
 from c2f_lrp.lrp.rules import nonzero, one_where_alive
 
 HandDownAll = Callable[[Tensor], tuple[Tensor, ...]]  # the relevance of the output -> of each input
-Reach = Tensor | None
+Reach: TypeAlias = Tensor | None
 
 
 @dataclass
@@ -170,8 +171,8 @@ class Average:
         transposed = torch.func.vjp(self.layer, torch.zeros_like(a))[1]
         return out, lambda r: (size * transposed(r / z)[0],)
 
-    def totals(self, a: tuple[Tensor], reach: tuple[Reach]) -> tuple[Tensor, Reach]:
-        (a,), (reach,) = a, reach
+    def totals(self, inputs: tuple[Tensor], reaches: tuple[Reach]) -> tuple[Tensor, Reach]:
+        (a,), (reach,) = inputs, reaches
         out = self(a)
         size, z = (a, out) if self.nonnegative else (a.abs(), self(a.abs()))
         if reach is None:
