@@ -64,17 +64,18 @@ def bare(axes, title: str = "") -> None:
         spine.set_linewidth(0.5)
 
 
-def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8) -> Figure:
-    """Images (N, 3, H, W) in rows, each with its title."""
+def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8, *, good: Tensor | None = None) -> Figure:
+    """Images (N, 3, H, W) in rows, each with its title; good: bool (N,), titles then blue where true, red where not."""
     rows = -(-len(pixels) // columns)
-    size = (1.25 * columns, 1.5 * rows)
+    size = (1.25 * columns, 1.6 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, title in zip(axes.flat, pixels, titles, strict=False):
+    colours = ["black"] * len(pixels) if good is None else [ADV if each else ORG for each in good.tolist()]
+    for axis, image, title, colour in zip(axes.flat, pixels, titles, colours, strict=False):
         axis.axis("on")
         show_image(axis, image, title)
-        axis.title.set_fontsize(7)
+        axis.title.set(fontsize=8, color=colour)
     return figure
 
 
@@ -128,22 +129,27 @@ def mask_sheet(images: Images, columns: int = 8) -> Figure:
 
 
 def history_figure(history: list[dict], org: str, adv: str, org_label: int, adv_label: int) -> Figure:
-    """Loss, scores of both labels and the perturbation's norms over the steps of an attack.
+    """Loss, scores of both labels and the perturbation's size over the steps of an attack.
 
-    history: one dict a step with "loss" (float), "scores" (M,) and "eta" (1, 3, H, W).
+    history: one dict a step, from the clean image on, with "loss" (float), "scores" (M,) and "eta" (1, 3, H, W).
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.6))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(8.4, 2.7), layout="constrained")
     left.plot([step["loss"] for step in history], "k.-")
-    left.set(title="loss, eq. (7)", xlabel="step")
+    left.axhline(0, color="grey", linewidth=0.6)
+    left.set(title="loss, eq. (7)")
     for label, name, colour in ((org_label, org, ORG), (adv_label, adv, ADV)):
         middle.plot([step["scores"][label].item() for step in history], ".-", color=colour, label=name)
-    middle.set(title="score", xlabel="step", ylim=(0, 1))
-    middle.legend(frameon=False)
-    right.plot([step["eta"].abs().max().item() for step in history], ".-", label="largest |η|")
-    right.plot([step["eta"].abs().mean().item() for step in history], ".-", label="mean |η|")
-    right.set(title="perturbation (of 255)", xlabel="step")
-    right.legend(frameon=False)
-    figure.tight_layout()
+    middle.set(title="score", ylim=(-0.03, 1.03))
+    sizes = {"largest": [step["eta"].abs().max().item() for step in history]}
+    sizes["mean"] = [step["eta"].abs().mean().item() for step in history]
+    for (name, values), line in zip(sizes.items(), ("solid", "dashed"), strict=True):
+        right.plot(values, marker=".", color="black", linestyle=line, label=name)
+    right.set(title="change of a pixel value, of 255")
+    for axes in (middle, right):
+        axes.legend(frameon=False)
+    for axes in (left, middle, right):
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
