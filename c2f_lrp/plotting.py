@@ -315,7 +315,7 @@ def label_matrix(axes, values: Tensor, rows: list[str], columns: list[str], *, f
         if value:
             colour = "white" if value > 0.6 * end else "black"
             axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     for spine in axes.spines.values():
         spine.set_visible(False)
