@@ -3,6 +3,7 @@
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 import matplotlib.pyplot as plt
 import torch
@@ -31,11 +32,13 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
     """
     chosen = attacks.attack_class(attack)
     settings = settings or {}
-    allowed = [field.name for field in fields(chosen) if field.name != "eps"]
-    for name in settings:
-        if name not in allowed:
+    kinds = {field.name: field.type for field in fields(chosen) if field.name != "eps"}
+    for name, value in settings.items():
+        if name not in kinds:
             how = "; bounds are given with --eps" if name == "eps" else ""
-            raise ValueError(f"{attack} has no setting {name!r}; choose one of {', '.join(allowed)}{how}")
+            raise ValueError(f"{attack} has no setting {name!r}; choose one of {', '.join(kinds)}{how}")
+        if not fits(value, kinds[name]):
+            raise ValueError(f"{name} is {value!r}; {attack} takes {getattr(kinds[name], '__name__', kinds[name])}")
     deepfool = attacks.DFC if chosen.level == "coarse" else attacks.DFF
     columns = {deepfool.__name__: deepfool()}
     if not issubclass(chosen, BoundedAttack):
@@ -44,6 +47,14 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
         return columns | {chosen.__name__: chosen(**settings)}
     bounds = eps or (PAPER_EPS if issubclass(chosen, attacks.LRPC | attacks.LRPF) else [chosen.eps])
     return columns | {f"{chosen.__name__}, ε = {bound:g}": chosen(eps=bound, **settings) for bound in bounds}
+
+
+def fits(value, kind: type) -> bool:
+    """Whether a value is of a field's type, such as float or float | None; a whole number is a float, too."""
+    kinds = get_args(kind) or (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
 def read_photo(photo: Path, size: int) -> tuple[Tensor, str]:
@@ -73,7 +84,10 @@ def attack_photo(
         reason = f"{names[coarse]} has a single fine class here, so there is no fine label to attack"
         return told | {"skipped": reason}
     reading = {name: getattr(last, name) for name in ("init", "bias") if hasattr(last, name)}
-    drawn, org, adv = panels(classifier, pixels, coarse, fine, columns, **reading)
+    try:
+        drawn, org, adv = panels(classifier, pixels, coarse, fine, columns, **reading)
+    except TypeError as error:  # of a layer that no rule is known for
+        raise ValueError(f"the heatmaps of this network cannot be computed: {error}") from error
     level_names = names if last.level == "coarse" else classifier.hierarchy.fine_names[coarse]
     before, *after = (facts_of(classifier, panel) for panel in drawn)
     path = figure_path(writable_folder(out), photo, attack)
