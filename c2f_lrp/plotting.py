@@ -84,42 +84,86 @@ def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8, *, good: 
     return figure
 
 
-def attack_figure(
-    columns: list[Panel], org: str, adv: str, label_names: list[str], title: str = "", *, perturbed: bool = False
-) -> Figure:
-    """The layout of Figures 1 and 2: relevance of the label, relevance of the runner-up, image and perturbations.
+def attack_figure(columns: list[Panel], org: str, adv: str, label_names: list[str], title: str = "") -> Figure:
+    """Figures 1 and 2: a column before and one for each attack, as the paper has them, and what its rows leave out.
 
-    columns: before, then one per attack; label_names: what the classifier calls the image in each column;
-    perturbed: a fourth row with the perturbed images (Figure 2). The two heatmaps of a row share no scale: each is
-    drawn on its own, its norm stands under it.
+    Rows: the attacked image, with what the classifier calls it (label_names) and whether the attack fooled it; the
+    perturbation; the relevance of the label and of the runner-up, with both norms and the label's score; what speaks
+    for the one and not as much for the other (`Panel.contrast`). Each kind of picture has one scale over all columns,
+    which is printed.
     """
-    height = 4 if perturbed else 3
-    size = (1.9 * len(columns) + 0.5, 2.25 * height + 0.3 * bool(title))
-    figure, axes = plt.subplots(height, len(columns), figsize=size, squeeze=False, layout="constrained")
+    rows = ["attacked image", "perturbation", f"relevance of\n{org}", f"relevance of\n{adv}", "difference\nof the two"]
+    figure = plt.figure(figsize=(1.72 * len(columns) + 1.3, 9.2 + 0.3 * bool(title)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.02, wspace=0.02)
     figure.suptitle(title)
+    grid = figure.add_gridspec(len(rows), len(columns) + 1, width_ratios=[1] * len(columns) + [0.08])
+    axes = np.array([[figure.add_subplot(grid[i, j]) for j in range(len(columns))] for i in range(len(rows))])
+    factor = magnification([panel.perturbation for panel in columns])
+    relevance = scale_end([heatmap for panel in columns for heatmap in (panel.relevance_org, panel.relevance_adv)])
+    difference = scale_end([panel.contrast for panel in columns])
     for column, panel, name in zip(axes.T, columns, label_names, strict=True):
-        wrapped = name.replace(" / ", " /\n")  # long names of neighbouring columns would meet
-        show_relevance(column[0], panel.relevance_org, title=panel.title)
-        show_relevance(column[1], panel.relevance_adv)
-        caption(column[0], panel.norm_org, panel.score_org)
-        caption(column[1], panel.norm_adv, panel.score_adv)
-        if panel.perturbation.any():
-            show_perturbation(column[2], panel.perturbation)
-            column[2].set_xlabel(f"|η|∞ = {panel.perturbation.abs().max():.3g},  now\n{wrapped}", fontsize=8)
+        show_image(column[0], panel.pixels, panel.title)
+        outcome(column[0], panel, name)
+        largest = panel.perturbation.abs().max().item()
+        if largest:
+            show_image(column[1], 127.5 + panel.perturbation * factor)
+            column[1].set_xlabel(f"largest {largest:.3g} of 255", fontsize=8)
         else:
-            show_image(column[2], panel.pixels)
-            column[2].set_xlabel(wrapped, fontsize=8)
-        if perturbed:
-            show_image(column[3], panel.pixels)
-    labels = [f"relevance of\n{org}", f"relevance of\n{adv}", "image, then\nperturbation", "attacked\nimage"]
-    for axis, label in zip(axes[:, 0], labels, strict=False):
-        axis.set_ylabel(label)
+            column[1].set(xticks=[], yticks=[], frame_on=False)
+        norms = zip(("org", "adv"), panel.negative_norms, strict=True)
+        for axis, (which, negative) in zip(column[2:4], norms, strict=True):
+            show_relevance(axis, getattr(panel, f"relevance_{which}"), relevance)
+            caption(axis, getattr(panel, f"norm_{which}"), negative, getattr(panel, f"score_{which}"))
+        show_contrast(column[4], panel.contrast, difference)
+    rows[1] += f"\n× {factor:.2g}"
+    figure.align_ylabels(axes[:, 0])
+    for axis, label, colour in zip(axes[:, 0], rows, ("black", "black", ORG, ADV, "black"), strict=True):
+        axis.set_ylabel(label, color=colour, fontsize=9)
+    bars = (grid[2:4, -1], relevance, "seismic", "against", "for"), (grid[4, -1], difference, CONTRAST, adv, org)
+    for place, end, colours, low, high in bars:
+        mappable = plt.cm.ScalarMappable(plt.Normalize(-end, end), colours)
+        bar = figure.colorbar(mappable, cax=figure.add_subplot(place))
+        bar.set_ticks([-end, 0, end], labels=[f"−{end:.1g}\n{low}", "0", f"{high}\n{end:.1g}"], fontsize=7)
+        bar.outline.set_linewidth(0.5)
     return figure
 
 
-def caption(axes, norm: float, score: float) -> None:
-    """Under a heatmap: ||R+||_1 and the score of its label."""
-    axes.set_xlabel(f"‖R⁺‖₁ = {norm:.3g},  score {score:.2f}", fontsize=8)
+def magnification(perturbations: list[Tensor]) -> float:
+    """By what the largest entry of all of them takes the full range around mid-grey; 1 where all are zero."""
+    largest = max(perturbation.abs().max().item() for perturbation in perturbations)
+    return 127.5 / largest if largest else 1.0
+
+
+def scale_end(heatmaps: list[Tensor]) -> float:
+    """Where one scale for heatmaps (C, H, W) ends: the largest of their 99.5th percentiles, channels summed."""
+    return max(float(np.quantile(heatmap.sum(0).abs().cpu().numpy(), 0.995)) for heatmap in heatmaps) or 1.0
+
+
+def outcome(axes, panel: Panel, name: str) -> None:
+    """Under an image: its labels, and in one of two colours whether the attack fooled the network.
+
+    name: "coarse" or "coarse / fine"; each gets its probability.
+    """
+    coarse, *fine = name.split(" / ")
+    parts = [f"{coarse} {panel.coarse_score:.0%}"] + [f"{each} {panel.fine_score:.0%}" for each in fine]
+    lines, colour = " /\n".join(parts), "black"
+    if panel.fooled is not None:
+        colour = FOOLED if panel.fooled else HELD
+        lines = ("fooled" if panel.fooled else "not fooled") + "\n" + lines
+        for spine in axes.spines.values():
+            spine.set(edgecolor=colour, linewidth=2.5)
+    axes.set_xlabel(lines, fontsize=8.5, color=colour, weight="bold" if panel.fooled else "normal")
+
+
+def caption(axes, positive: float, negative: float, score: float) -> None:
+    """Under a heatmap, as in the paper: ||R+||_1 and ||R-||_1, and the score of its label."""
+    axes.set_xlabel(f"‖R⁺‖ {positive:.3g}   ‖R⁻‖ {negative:.2g}\nscore {score:.2f}", fontsize=7.5)
+
+
+def show_contrast(axes, difference: Tensor, end: float, title: str = "") -> None:
+    """A map (1, H, W) of `Panel.contrast`: the label's colour where more speaks for it, the runner-up's for that."""
+    axes.imshow(difference.sum(0).cpu().numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest")
+    bare(axes, title)
 
 
 def mask_sheet(images: Images, columns: int = 8) -> Figure:
