@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -380,6 +381,10 @@ ALIKE = {
         (lambda self, x: F.relu(self.conv(x)), lambda: nn.Conv2d(8, 8, (2, 4), padding="same")),
         (lambda self, x: F.relu(self.conv(F.pad(x, (1, 2, 0, 1)))), lambda: nn.Conv2d(8, 8, (2, 4))),
     ),
+    "a layer whose name ends as functions that overwrite do": (
+        (lambda self, x: self.get_submodule("conv")(x) + x, lambda: nn.Sequential(OrderedDict(in_=nn.Conv2d(8, 8, 1)))),
+        (lambda self, x: self.conv.in_(x) + x, lambda: nn.Sequential(OrderedDict(in_=nn.Conv2d(8, 8, 1)))),
+    ),
     "one that overwrites": (
         (overwritten, nn.Identity),
         (lambda self, x: F.relu(self.second(x)) + x, nn.Identity),
@@ -395,6 +400,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("name", ALIKE)
 def test_the_same_function_has_the_same_relevance(name):
     pixels = random_pixels(2, 12, 12, seed=1)
@@ -482,11 +488,11 @@ REFUSED = {
     "a batch that is mixed": (lambda self, x: x.view(-1, 8, 6, 12), {}, "it must keep the batch"),
     "a layer made on the way": (lambda self, x: nn.ReLU()(x), {}, "module is not installed as a submodule"),
     "standardised weights": (lambda self, x: self.part(x), {"part": Standardised(8, 8, 1)}, "mean in layer part works"),
-    "a hook": (lambda self, x: self.part(x), {"part": hooked()}, "layer layers.part (Conv2d) has a forward hook"),
+    "a hook": (lambda self, x: self.part(x), {"part": hooked()}, "layer part (Conv2d) has a forward hook"),
     "spectral normalisation": (
         lambda self, x: self.part(x),
         {"part": nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 1))},
-        "layer layers.part has parametrised weights (weight); bake them in",
+        "layer part has parametrised weights (weight); bake them in",
     ),
     "no running statistics": (
         lambda self, x: self.part(x),
