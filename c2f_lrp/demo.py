@@ -22,7 +22,7 @@ from c2f_lrp.attacks.lrp_attack import LRPAttack
 from c2f_lrp.attacks.pgd import PGD
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images, stack
-from c2f_lrp.datasets.imagenet import decode, resize_and_crop
+from c2f_lrp.datasets.opening import decode, resize_and_crop
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.metrics import relevance_mass
 from c2f_lrp.objectives import adversarial_labels

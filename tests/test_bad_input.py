@@ -1,7 +1,8 @@
 """Bad input, one row for each thing that can be wrong: one clear message, exit code 1, and nothing half-written.
 
-A row of COMMANDS is what a user types, a row of CALLS what a user's script does. Add one for everything new that can
-be refused. `at` is the bench below; in a message `{at}` is its folder and `...` stands for anything. Elsewhere:
+A row of COMMANDS is what a user types, with the error and perhaps lines that are printed before it; a row of CALLS is
+what a user's script does. Add one for everything new that can be refused. `at` is the bench below; in a message `{at}`
+is its folder and `...` stands for anything. Elsewhere:
 schedulers that do not answer or run another version (test_cluster.py), manifests line by line (test_hierarchy.py), each
 setting of every attack (test_attacks.py).
 """
@@ -158,7 +159,9 @@ def picture(mode: str, ending: str, size=(64, 64)) -> bytes:
 
 
 CHECK = "data check --profile tiny-imagenet --root"
+GIVE = "give a whole JPEG, PNG, WebP, BMP, GIF or TIFF file"
 NOT_READ = "cannot be read as an image (...)"
+WRONG = "what is listed above is wrong ({}); mend, replace or remove it"
 TINY = "--root must be the unpacked tiny-imagenet-200 folder"
 OTHER_WEIGHTS = (
     "{at}/weights/coarse.safetensors has SHA-256 ..., but ... is recorded for it; the file is damaged or not the one "
@@ -194,44 +197,56 @@ COMMANDS = {
     ),
     "one class folder missing": (
         lambda at: f"{CHECK} {at.tiny(without=FIRST)}",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images is missing, the folder of a class",
+    ),
+    "one class folder missing to reproduce": (
+        lambda at: f"train --profile tiny-imagenet --out {at.folder}/mine --root {at.tiny(without=FIRST)}",
         f"1 of 54 class folders are missing under {{at}}/tiny/train, such as {FIRST}/images; {TINY}",
     ),
     "unknown wnid": (
         lambda at: f"data check --profile imagenet --root {at.photo('all/train/n99999999/a.JPEG').parents[2]}",
-        "{at}/all/train has no class folder such as n01440764; --root must hold train/",
+        "{at}/all/train has no class folder such as n01440764; --root must hold them, or train/ with them",
     ),
     "no photograph": (
         lambda at: f"{CHECK} {at.tiny(without='*.JPEG')}",
-        "{at}/tiny/train holds no train photographs of the hierarchy's classes",
+        WRONG.format(3),
+        "there are no train photographs of the hierarchy's classes",
     ),
     "grey photographs only": (
         lambda at: f"{CHECK} {at.tiny(mode='L')}",
-        "{at}/tiny/train holds no evaluation photographs of the hierarchy's classes in RGB, which evaluation takes "
-        "alone",
+        WRONG.format(1),
+        "there are no evaluation photographs of the hierarchy's classes",
     ),
     "zero bytes": (
         lambda at: f"{CHECK} {at.tiny(b'')}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "truncated": (
         lambda at: f"{CHECK} {at.tiny(truncated(at.photo(size=(64, 64))))}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "no image": (
         lambda at: f"{CHECK} {at.tiny(b'hello')}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "wrong size": (
         lambda at: f"{CHECK} {at.tiny(picture('RGB', 'JPEG', (32, 32)))}",
-        f"{{at}}/tiny/train/{FIRST}/images/... is 32x32; Tiny ImageNet's photographs are 64x64",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... is 32x32; photographs of this data set are 64x64",
     ),
     "box file of words": (
         lambda at: f"{CHECK} {at.tiny(boxes='a b c d e')}",
+        WRONG.format(1),
         f"{{at}}/tiny/train/{FIRST}/{FIRST}_boxes.txt, line 1: 'a b c d e' must be a file name and four whole numbers",
     ),
     "full-size photograph truncated": (
         lambda at: f"data check --profile imagenet --root {at.full_size(truncated(at.photo()))}",
-        "photographs listed above are damaged (1); replace or remove them",
+        WRONG.format(1),
+        f"{{at}}/full/train/{FULL}/0.JPEG {NOT_READ}; {GIVE}",
     ),
     "archive that is none": (
         lambda at: f"data extract {at.write('all.tar', 'no archive')} --root {at.folder}/data",
@@ -251,11 +266,11 @@ COMMANDS = {
     "photo is a folder": (lambda at: f"attack {at.folder} --profile scenes", "there is no photograph {at}"),
     "photo of zero bytes": (
         lambda at: f"attack {at.write('empty.jpg')} --profile scenes",
-        f"{{at}}/empty.jpg {NOT_READ}; give a whole JPEG or PNG file",
+        f"{{at}}/empty.jpg {NOT_READ}; {GIVE}",
     ),
     "photo truncated": (
         lambda at: f"attack {at.write('half.jpg', truncated(at.photo()))} --profile scenes",
-        f"{{at}}/half.jpg {NOT_READ}; give a whole JPEG or PNG file",
+        f"{{at}}/half.jpg {NOT_READ}; {GIVE}",
     ),
     "photo of floats": (
         lambda at: f"attack {at.write('depth.tif', picture('F', 'TIFF'))} --profile scenes",
@@ -560,9 +575,12 @@ def contents(folder: Path) -> dict:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def pattern_of(message: str, at) -> str:
+    return ".*".join(map(re.escape, message.replace("{at}", str(at.folder)).split("...")))
+
+
 def matches(found: str, message: str, at) -> None:
-    pattern = ".*".join(map(re.escape, message.replace("{at}", str(at.folder)).split("...")))
-    assert re.fullmatch(pattern, found), f"{found}\nis not\n{message}"
+    assert re.fullmatch(pattern_of(message, at), found), f"{found}\nis not\n{message}"
     assert "\n" not in found
 
 
@@ -572,7 +590,7 @@ def test_the_table_is_as_long_as_it_says():
 
 @pytest.mark.parametrize("row", COMMANDS)
 def test_a_command_refuses(at, row, capfd):
-    make, message = COMMANDS[row]
+    make, message, *printed_before = COMMANDS[row]
     arguments = make(at).split()
     before = contents(at.folder)
     assert cli.main(arguments) == 1
@@ -581,6 +599,8 @@ def test_a_command_refuses(at, row, capfd):
     error = [line for line in lines if line and not line.endswith("/s]")]  # the others are bars of tqdm
     assert len(error) == 1, printed
     matches(error[0], f"c2f-lrp {arguments[0]}: {message}", at)
+    for line in printed_before:
+        assert re.search(f"(?m)^{pattern_of(line, at)}$", printed.out), f"{printed.out}\nhas no line\n{line}"
     assert contents(at.folder) == before
 
 

@@ -105,6 +105,7 @@ class Attack(ABC):
         """
         return None
 
+    @torch.inference_mode(False)  # gradients are needed, also inside a caller's inference mode
     def __call__(
         self,
         classifier: CoarseToFine,
@@ -128,7 +129,7 @@ class Attack(ABC):
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
         """
-        check_inputs(classifier, pixels, coarse_labels, fine_labels)
+        pixels, coarse_labels, fine_labels = check_inputs(classifier, pixels, coarse_labels, fine_labels)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
         result = AttackResult(
