@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -17,14 +18,21 @@ from pathlib import Path
 import yaml
 
 from c2f_lrp.attacks import ATTACKS
-from c2f_lrp.paths import NOTEBOOKS, REPOSITORY
+from c2f_lrp.paths import NOTEBOOKS, REPOSITORY, lend_home
 from c2f_lrp.profiles import PHOTO_PROFILE, PROFILES, get_profile
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
     options = parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="c2f-lrp-home-", ignore_cleanup_errors=True) as home:
+        return run(options, home)
+
+
+def run(options: argparse.Namespace, home: str) -> int:
+    """One command in an environment of its own: what is set for it and its children is taken back afterwards."""
     environment = dict(os.environ)
+    lend_home(home)
     os.environ["MPLBACKEND"] = "agg"  # nothing is shown; a notebook's or a desktop's backend may be missing here
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # ε, and names of files, whatever the terminal can show

@@ -10,6 +10,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextlib.contextmanager
 def atomic_write(*paths: Path) -> Iterator[Path | tuple[Path, ...]]:
@@ -54,6 +59,26 @@ def writable_folder(folder: Path, option: str = "--out") -> Path:
         raise OSError(
             f"{folder} cannot be written to ({error.strerror or error}); name another folder with {option}"
         ) from error
+
+
+@contextlib.contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock `path` while the block runs; it goes when the process ends, however it ends.
+
+    Raises OSError where another process holds it: `what` says what that is doing. Without a word where the system or
+    the disk has no such locks.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"another run {what} (it holds {path}); wait until it ends, or use other folders") from error
+        except OSError:
+            pass
+        yield
 
 
 def sha256(path: Path) -> str:

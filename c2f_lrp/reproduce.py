@@ -19,11 +19,12 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.log import logger
 from tqdm.auto import tqdm
 
-from c2f_lrp.files import writable_folder
+from c2f_lrp.files import alone, writable_folder
 from c2f_lrp.paths import NOTEBOOKS, runs_folder
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.provenance import output_folder
 
+BAR = "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -121,16 +122,17 @@ def run_notebooks(
     for path in progress:
         progress.set_description(path.stem)
         try:
-            papermill.execute_notebook(
-                path,
-                executed / path.name,
-                {name: value for name, value in given.items() if name in known[path]},
-                engine_name="c2f_lrp",
-                kernel_name="python3",
-                # Not where the command was typed: that may be among photographs, and Python imports from there.
-                cwd=executed,
-                progress_bar={"leave": False, "bar_format": "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"},
-            )
+            with alone(executed / f".{path.stem}.lock", f"is at {path.stem} of {profile}"):
+                papermill.execute_notebook(
+                    path,
+                    executed / path.name,
+                    {name: value for name, value in given.items() if name in known[path]},
+                    engine_name="c2f_lrp",
+                    kernel_name="python3",
+                    # Not where the command was typed: that may be among photographs, and Python imports from there.
+                    cwd=executed,
+                    progress_bar={"leave": False, "bar_format": BAR},
+                )
         except PapermillExecutionError as error:
             progress.close()
             print(
