@@ -87,13 +87,13 @@ def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
         net, x = copy.deepcopy(network).to(dtype), pixels.to(dtype)
         with torch.no_grad():
             org, adv = adversarial_labels(net(x))
-        for backend in ("sequential", "zennit"):
+        for backend in ("graph", "zennit"):
             lrp = choose_lrp(net, "one_hot", "ignore", backend)
             gradient = input_gradient(lambda y, lrp=lrp, labels=(org, adv): lrp_loss(lrp, y, *labels), x)
             with torch.no_grad():
                 loss = lrp_loss(lrp, x, org, adv)
             steps[backend, dtype] = gradient.double()
-            line = {"by": "lrp.py" if backend == "sequential" else "zennit", "precision": str(dtype).split(".")[1]}
+            line = {"by": "ours" if backend == "graph" else "zennit", "precision": str(dtype).split(".")[1]}
             line |= {"largest |loss|": loss.abs().max().item(), "largest |gradient|": gradient.abs().max().item()}
             lines.append(line)
     table = pd.DataFrame(lines).set_index(["by", "precision"])
@@ -102,7 +102,7 @@ def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
         if steps[backend, torch.float32].any() and steps[backend, torch.float64].any()
         else float("nan")
         for _ in range(2)
-        for backend in ("sequential", "zennit")
+        for backend in ("graph", "zennit")
     ]
     return table
 

@@ -299,6 +299,45 @@ def algorithm_1_step(network, x, eta, org, adv, lr, eps, p=1, init="one_hot", bi
     return clip(x, eta - lr * g, eps)
 
 
+def algorithm_1(
+    coarse, fine, x, y, z, iterations, lr, eps, attack,
+    *, p=1, init="one_hot", bias="ignore", normalized=False, labels="updated", fine_network="updated",
+):  # fmt: skip
+    """Algorithm 1, line by line: (eta, fooled, k).
+
+    `labels` "updated" reads r_org, r_adv, f_org and f_adv again in line 9, as printed; "clean" keeps those of line 3
+    for the loss. `fine_network` "updated": r_org names the fine network of eq. (9), so after line 9 that is another one
+    where the coarse label has changed, as printed; "kept": it is that of y throughout. Where r_org has a single fine
+    class, which has no f_adv, the network of y stands in. Line 8 prints clip(v; ...), where eta is meant; the text adds
+    that the image is clipped to [0, 255].
+    """
+
+    def read(at):  # lines 3 and 9
+        r_org, r_adv = eq_6(coarse, at)
+        i = r_org if fine_network == "updated" and len(fine) > r_org and fine[r_org] is not None else y
+        f_org, f_adv = eq_6(fine[i], at)
+        return r_org, r_adv, i, f_org, f_adv
+
+    eta, k = np.zeros_like(x), 0  # line 2
+    r_org, r_adv, i, f_org, f_adv = read(x)  # line 3
+    clean = r_org, r_adv, y, *eq_6(fine[y], x)
+    while k < iterations:  # line 4
+        use = (r_org, r_adv, i, f_org, f_adv) if labels == "updated" else clean
+        network, org, adv = (coarse, *use[:2]) if attack == "LRPC" else (fine[use[2]], *use[3:])
+        g = gradient(lambda at: loss(network, at, org, adv, p, init, bias), x + eta)  # noqa: B023  # lines 5 and 6
+        if normalized:
+            g = g / np.abs(g).max()
+        eta = eta - lr * g  # line 7
+        eta = clip(x, eta, eps)  # line 8
+        r_org, r_adv, i, f_org, f_adv = read(x + eta)  # line 9
+        k += 1  # line 10
+        if attack == "LRPC" and r_org != y:  # lines 11 and 12
+            return eta, True, k
+        if attack == "LRPF" and r_org == y and f_org != z:  # lines 15 and 16
+            return eta, True, k
+    return eta, False, k  # line 21
+
+
 def pgd_step(network, x, eta, label, step, eps):
     """Projected gradient descent in l_inf: a step of fixed size up the cross-entropy of the label, then the clip."""
     g = gradient(lambda at: cross_entropy(network, at, label), x + eta)

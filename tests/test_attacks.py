@@ -80,9 +80,9 @@ def test_first_step_of_algorithm_1(clf, images, attack_class, init, bias, p, ste
 
 
 @pytest.mark.parametrize("attack_class", [LRPC, LRPF])
-def test_second_step_of_algorithm_1_keeps_the_labels_of_the_clean_image(clf, images, attack_class):
+def test_second_step_of_algorithm_1_may_keep_the_labels_of_the_clean_image(clf, images, attack_class):
     row, lr, eps = 1, 0.02, 0.03
-    result = attack(attack_class(eps=eps, lr=lr, iterations=2), clf, images, slice(row, row + 1))
+    result = attack(attack_class(eps=eps, lr=lr, iterations=2, labels="clean"), clf, images, slice(row, row + 1))
     network, _ = level_network(attack_class, clf, images, row)
     twin, x = twin_of(network, images), flat(images.pixels[row])
     org, adv = reference.eq_6(twin, x)
@@ -91,6 +91,54 @@ def test_second_step_of_algorithm_1_keeps_the_labels_of_the_clean_image(clf, ima
         eta = reference.algorithm_1_step(twin, x, eta, org, adv, lr, eps, 1, "one_hot", "absorb", normalized=True)
     assert result.iterations.tolist() == [2]
     np.testing.assert_allclose(flat(result.perturbation), eta, **STEP)
+
+
+CHOICES = [
+    (LRPC, dict(labels="updated")),
+    (LRPC, dict(labels="clean")),
+    (LRPF, dict(labels="updated", fine_network="updated")),
+    (LRPF, dict(labels="updated", fine_network="kept")),
+    (LRPF, dict(labels="clean")),
+]
+
+
+@pytest.mark.parametrize("reading", [dict(init="one_hot", bias="absorb"), dict(init="logit", bias="ignore")])
+@pytest.mark.parametrize(("attack_class", "choices"), CHOICES)
+def test_algorithm_1_is_the_papers_line_by_line(clf, images, attack_class, choices, reading):
+    """All of Algorithm 1 against its slow twin, on images of which two have a wrong label beforehand.
+
+    Steps are so long that labels change on the way: at the fine level coarse labels too, to the class that has a single
+    fine class among others.
+    """
+    coarse, fine = images.coarse.clone(), images.fine.clone()
+    coarse[1], fine[1] = 1 - coarse[1], 0
+    fine[4] = (fine[4] + 1) % 3
+    settings = dict(eps=60, lr=12, iterations=6, **reading)
+    result = attack_class(**settings, **choices)(clf, images.pixels, coarse, fine)
+    twins = twin_of(clf.coarse, images), [twin_of(clf.fine[label], images) for label in (0, 1)] + [None]
+    for row, image in enumerate(images.pixels):
+        x, y, z = flat(image), coarse[row].item(), fine[row].item()
+        eta, fooled, k = reference.algorithm_1(
+            *twins, x, y, z, 6, 12, 60, attack_class.__name__, normalized=True, **reading, **choices
+        )
+        assert (result.fooled[row].item(), result.iterations[row].item()) == (fooled, k)
+        np.testing.assert_allclose(flat(result.perturbation[row]), eta, rtol=1e-6, atol=1e-6)
+
+
+def test_labels_and_networks_make_a_difference(clf, images):
+    """Else the test above would say nothing of them."""
+    given = images.pixels, images.coarse, images.fine
+    found = {}
+    for attack_class, choices in CHOICES:
+        settings = dict(eps=60, lr=12, iterations=6)
+        found[attack_class.__name__, *choices.values()] = attack_class(**settings, **choices)(clf, *given).perturbation
+    assert not torch.allclose(found["LRPC", "updated"], found["LRPC", "clean"])
+    coarse = set()
+    watch = lambda at: coarse.update(at.coarse.tolist())  # noqa: E731
+    LRPF(eps=60, lr=12, iterations=6)(clf, *given, watch=watch)
+    assert coarse == {0, 1, 2}  # the last is the class with a single fine class
+    fine = [value for key, value in found.items() if key[0] == "LRPF"]
+    assert not any(torch.allclose(fine[i], fine[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("attack_class", [PGDC, PGDF])
@@ -286,7 +334,7 @@ def test_perturbations_keep_their_bounds(clf, attack_class, dtype, seed, eps, wh
 def slow_enough(attack_class, iterations: int):
     """Small steps, so that images are fooled after different numbers of them."""
     if attack_class in (LRPC, LRPF):
-        return attack_class(iterations=iterations, lr=1)
+        return attack_class(iterations=iterations, lr=0.5, init="logit", bias="ignore")
     if attack_class in (PGDC, PGDF):
         return attack_class(iterations=iterations, eps=10, step_size=0.4)
     return attack_class(iterations=iterations)
@@ -337,7 +385,7 @@ def test_fooled_is_what_the_twin_finds(clf, images, attack_class):
 
 
 @pytest.mark.parametrize("attack_class", EVERY)
-def test_an_image_already_fooled_leaves_at_once(clf, images, attack_class):
+def test_an_image_whose_label_is_wrong_beforehand_leaves_at_once_or_after_a_step(clf, images, attack_class):
     coarse, fine = images.coarse.clone(), images.fine.clone()
     rows = torch.tensor([1, 4])
     if attack_class in COARSE:
@@ -346,6 +394,9 @@ def test_an_image_already_fooled_leaves_at_once(clf, images, attack_class):
     else:
         fine[rows] = (fine[rows] + 1) % 3
     result = attack_class(iterations=5)(clf, images.pixels, coarse, fine)
+    if attack_class in (LRPC, LRPF):  # Algorithm 1 tests after its first step: see its twin
+        assert (result.iterations >= 1).all() and result.perturbation.flatten(1).any(1).all()
+        return
     assert result.fooled[rows].all()
     assert not result.iterations[rows].any()
     assert not result.perturbation[rows].any()

@@ -168,7 +168,7 @@ def test_the_best_iterate(clf, images, attack_class):
         every = [(False, lrp_loss(LRP(network), one[0], *labels).item())]
         for _ in range(steps):
             # One step on from the last iterate, whatever its label: by Algorithm 1 from x' = x + eta within the bounds.
-            attack = attack_class(iterations=1, **settings)
+            attack = attack_class(iterations=1, labels="clean", **settings)
             with torch.no_grad():
                 memory = attack.start(network, one[0], one[2])
             at = attack.evaluate_at(network, attack.prepare(network), one[0], iterates[-1], graph=True)
@@ -187,7 +187,7 @@ def test_the_best_iterate(clf, images, attack_class):
 def test_the_given_label_as_the_original(clf, images):
     """It differs where the classifier is wrong: r_org is then the true label instead of the predicted one."""
     wrong = (images.coarse + 1) % 2
-    predicted, given = (LRPC(original=choice) for choice in ("predicted", "given"))
+    predicted, given = (LRPC(original=choice, labels="clean") for choice in ("predicted", "given"))
     org = [attack.start(clf.coarse, images.pixels, wrong)[0] for attack in (predicted, given)]
     assert torch.equal(org[0], images.coarse) and torch.equal(org[1], wrong)
     right = [attack.start(clf.coarse, images.pixels, images.coarse) for attack in (predicted, given)]

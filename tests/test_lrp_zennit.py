@@ -11,8 +11,7 @@ from torchvision.models import resnet18, vgg16_bn
 
 from c2f_lrp.attacks import LRPC
 from c2f_lrp.classifier import Classifier
-from c2f_lrp.lrp import BIASES, INITS, LRP, choose_lrp
-from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.lrp import BIASES, INITS, LRP, ZennitLRP, choose_lrp
 from c2f_lrp.objectives import lrp_loss
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]

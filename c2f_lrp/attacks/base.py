@@ -16,7 +16,7 @@ from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
-# Memory of a step by that of the layers' outputs: two to five times as much in lrp.py, nine with two passes of zennit
+# Memory of a step by that of the layers' outputs: two to five times as much in lrp/, nine with two passes of zennit
 # (tests/benchmarks/relevance_memory.md).
 KEPT_PER_OUTPUT = 10
 SMALL_BATCH = 8  # so few images are attacked together without asking for the free memory
@@ -40,15 +40,17 @@ class AttackResult:
 class Iterate:
     """Where the images under attack are, and what the network says there.
 
-    network       what the attack's `prepare` made of the attacked network
+    prepared      what the attack's `prepare` made of the attacked network
     pixels        (N, 3, H, W), in [0, 255]: the clean images; perturbation: the same shape, in pixel units
     logits        (N, M) of the attacked network at pixels + perturbation
+    coarse        int64 (N,), C(pixels + perturbation), for attacks that ask for it (`needs_coarse`); else None
     """
 
-    network: nn.Module
+    prepared: object
     pixels: Tensor
     perturbation: Tensor
     logits: Tensor
+    coarse: Tensor | None
     inputs: Tensor  # the batch that the network was given, with images that have left since
     rows: Tensor  # the places in it of the images still under attack
 
@@ -61,7 +63,9 @@ class Iterate:
 
     def select(self, rows: Tensor) -> "Iterate":
         """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
-        return Iterate(self.network, *take_rows((self.pixels, self.perturbation, self.logits), rows), self.inputs, rows)
+        tensors = take_rows((self.pixels, self.perturbation, self.logits), rows)
+        coarse = None if self.coarse is None else self.coarse[rows]
+        return Iterate(self.prepared, *tensors, coarse, self.inputs, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,9 @@ class Attack(ABC):
     title: ClassVar[str]  # what both levels of the attack are called in the demo
     level: ClassVar[str]  # "coarse": C(x) is to change; "fine": F^y(x) is to change and C(x) to stay
     stops_at_flip: ClassVar[bool] = False  # leave when the level's label changes, though the coarse one may have too
+    tests_first: ClassVar[bool] = True  # an image whose label is wrong beforehand leaves at once, without a step
+    needs_coarse: ClassVar[bool] = False  # whether steps at the fine level use `Iterate.coarse`
+    stops_early: ClassVar[bool] = True  # an image leaves when it is fooled; False: all K steps, the last iterate counts
     uses_logits: ClassVar[bool] = True  # whether steps take `Iterate.gradient`, so that its logits need a graph
 
     def __post_init__(self):
@@ -92,8 +99,12 @@ class Attack(ABC):
         """One step from `at`: the next perturbation (N, 3, H, W), within its bounds, and memory."""
 
     def prepare(self, network: nn.Module):
-        """What the steps need of the network, made once; the network itself, unless a subclass differs."""
+        """What the steps need of the attacked network, made once; the network itself, unless a subclass differs."""
         return network
+
+    def prepare_in(self, classifier: CoarseToFine, network: nn.Module):
+        """What the steps need, for attacks that also need the classifier which the network is part of."""
+        return self.prepare(network)
 
     def initial(self, pixels: Tensor) -> Tensor:
         """The perturbation (N, 3, H, W) to start from."""
@@ -119,11 +130,13 @@ class Attack(ABC):
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
 
-        An image leaves as soon as it is fooled, so one whose label at this level is wrong beforehand leaves at once
-        with no perturbation and counts as fooled (Algorithm 1 as printed); leave such images out to be stricter. At
-        the fine level the coarse label must be right for that, and each image is attacked on the fine network of its
-        own coarse label. Images are attacked in batches of `batch_size`; None: as many as half of the free memory
-        holds, up to 64. When half of a batch has left, the next images fill it up. `watch` is called with every iterate
+        An image leaves as soon as it is fooled. One whose label at this level is wrong beforehand leaves at once with
+        no perturbation and counts as fooled; LRPC and LRPF step before they test, as Algorithm 1 does, so that such an
+        image is moved too. Leave such images out to be stricter. At the fine level the coarse label must be right for
+        that, and each image is attacked on the fine network of its own coarse label.
+
+        Images are attacked in batches of `batch_size`; None: as many as half of the free memory holds, up to 64. When
+        half of a batch has left, the next images fill it up. `watch` is called with every iterate
         of a batch, the clean images first and the last ones included: what a picture of the attack's course needs.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
@@ -174,7 +187,7 @@ class Attack(ABC):
         """
         pixels, coarse, fine = images
         labels = coarse if self.level == "coarse" else fine
-        prepared = self.prepare(network)
+        prepared = self.prepare_in(classifier, network)
         steps = torch.zeros_like(coarse)
         smallest = pixels.new_zeros(len(pixels))  # by `rank`: the value of the iterate that is in `result`
         attacked: tuple[Tensor, ...] = (waiting[:0],)  # rows, pixels, perturbation and memory of images under attack
@@ -187,13 +200,17 @@ class Attack(ABC):
                 attacked = tuple(map(torch.cat, zip(attacked, entering, strict=True))) if len(attacked[0]) else entering
             rows, x, eta, *memory = attacked
             last = steps[rows] == self.iterations
-            at = self.evaluate_at(network, prepared, x, eta, graph=not last.all())
+            at = self.evaluate_at(network, prepared, x, eta, graph=not last.all(), coarse=classifier.coarse)
             if watch is not None:
                 watch(at)
             flipped, success = self.outcome(classifier, network, at, coarse[rows], fine[rows])
+            if not self.tests_first:
+                untouched = steps[rows] == 0
+                flipped, success = flipped & ~untouched, success & ~untouched
             value = self.rank(at, tuple(memory))
             if value is None:
                 leaving = flipped if self.stops_at_flip else success
+                leaving = leaving if self.stops_early else torch.zeros_like(leaving)
                 better = leaving | last
             else:  # all images stay for K steps; of each its best iterate is returned: fooled first, then by value
                 leaving, better = torch.zeros_like(success), steps[rows] == 0
@@ -220,14 +237,28 @@ class Attack(ABC):
             attacked = rows, x, eta, *memory
 
     def evaluate_at(
-        self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, *, graph: bool
+        self,
+        network: nn.Module,
+        prepared,
+        pixels: Tensor,
+        perturbation: Tensor,
+        *,
+        graph: bool,
+        coarse: nn.Module | None = None,
     ) -> Iterate:
-        """The iterate at pixels + perturbation, both (N, 3, H, W); graph: keep what the gradient of a step needs."""
+        """The iterate at pixels + perturbation, both (N, 3, H, W).
+
+        graph: keep what the gradient of a step needs. coarse: the coarse network, asked where steps need its label.
+        """
         inputs = channels_last(pixels + perturbation)
         with torch.set_grad_enabled(graph and self.uses_logits):
             logits = finite(network(inputs.requires_grad_(graph and self.uses_logits)))
         rows = torch.arange(len(pixels), device=pixels.device)
-        return Iterate(prepared, pixels, perturbation, logits, inputs, rows)
+        label = None
+        if coarse is not None and self.needs_coarse:
+            with torch.no_grad():
+                label = finite(coarse(inputs)).argmax(1)
+        return Iterate(prepared, pixels, perturbation, logits, label, inputs, rows)
 
     @torch.no_grad()
     def outcome(
@@ -238,9 +269,12 @@ class Attack(ABC):
             changed = at.logits.argmax(1) != coarse
             return changed, changed
         fine_changed = at.logits.argmax(1) != fine
+        if at.coarse is not None:
+            return fine_changed, fine_changed & (at.coarse == coarse)
         # The coarse network is asked about those images only whose fine label has changed.
         success = fine_changed.clone()
-        success[fine_changed] = finite(classifier.coarse(at.inputs[fine_changed])).argmax(1) == coarse[fine_changed]
+        if fine_changed.any():  # some networks cannot take an empty batch
+            success[fine_changed] = finite(classifier.coarse(at.inputs[fine_changed])).argmax(1) == coarse[fine_changed]
         return fine_changed, success
 
 

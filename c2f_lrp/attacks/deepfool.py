@@ -19,7 +19,7 @@ class DeepFool(Attack):
     """Steps to the nearest of the linearised boundaries until the label changes.
 
     overshoot: how far beyond, as a share of the perturbation. candidates: how many of the highest-scoring other
-    labels are considered; None: all.
+    labels are considered, ten as in the authors' code, each of which costs a backward pass a step; None: all.
 
     ends: pixels have ends, 0 and 255, which the paper's images have not. "hold": a pixel at its end that would go
     outwards takes no part in a step. "clip": it does and is clipped afterwards, as in foolbox. Each step then falls
@@ -28,7 +28,7 @@ class DeepFool(Attack):
     """
 
     overshoot: float = 0.02
-    candidates: int | None = None
+    candidates: int | None = 10
     iterations: int = 50
     ends: str = "hold"
 

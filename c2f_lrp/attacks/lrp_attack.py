@@ -1,18 +1,24 @@
 """Algorithm 1: LRPC and LRPF, gradient descent on the relevance losses of eqs. (7) and (9).
 
+The lines of Algorithm 1 and where they are: 2, 4, 10 and the tests of 12 and 16 in the loop of base.py; 3 and 9 in
+`pair`; 5 and 6 in `loss`; 7 and 8 in `step`. As printed, an image is tested after its first step, never before.
+
 The paper prints neither lr nor K, nor how a step is scaled. `step_scale="normalized"` (ours) divides the gradient of
 each image by its largest entry, so that lr is the largest change of a pixel in one step; "gradient" is as printed.
+Line 8 clips to [-eps, eps]; the text then clips the image to [0, 255]. Here the perturbation is what is left of it in
+the image, so that eq. (10) does not count what no pixel can show.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
-from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, choose_lrp
+from c2f_lrp.classifier import CoarseToFine, finite
+from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, choose_lrp
 from c2f_lrp.objectives import (
     adversarial_labels,
     attention_loss,
@@ -27,6 +33,8 @@ STEPS = ("normalized", "gradient")
 OBJECTIVES = ("eq7", "regions", "attention")
 ITERATES = ("first", "best")
 ORIGINALS = ("predicted", "given")
+LABELS = ("updated", "clean")
+FINE_NETWORKS = ("updated", "kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,22 +42,27 @@ class LRPAttack(BoundedAttack):
     """Algorithm 1 at either level. What the paper leaves open is a field; the defaults are ours.
 
     eps           bound of the perturbation in pixel units (the paper: 10, 20, 40)
-    init, bias    the reading of eqs. (3)-(4), see c2f_lrp.lrp
+    init, bias    the reading of eqs. (3)-(4), see `c2f_lrp.lrp.LRP`
     objective     "eq7": eqs. (7) and (9), the paper's; "regions" or "attention": the losses of that name in
                   c2f_lrp.objectives, which see where relevance lies
     p             the norm in eqs. (7) and (9); the paper: 1
     lr            step size, in pixel units when step_scale is "normalized"
     step_scale    "normalized": by the largest entry of each image's gradient; "gradient": as printed
     iterations    K
+    labels        which labels the loss follows. "updated": those of x + eta, read again after every step, as printed
+                  (line 9); "clean": those of the clean image throughout, as eqs. (6) and (8) read alone. The other
+                  objectives and iterate="best" compare with the clean image and always have "clean"
     iterate       "first": the first success is returned, as printed; "best": all K steps are taken, and of each image
                   the iterate with the smallest loss is returned, a fooled one if there is any
-    original      r_org (f_org) is the label that the network gives the clean image, "predicted", as printed, or the
-                  true one, "given"; the same for images classified correctly
+    original      r_org (f_org) is the label that the network gives the image, "predicted", as printed, or the true
+                  one, "given"; on images that are classified correctly it makes no difference
     random_start  begin at noise within eps instead of 0, which depends on `seed` and the image
     backend       what computes relevance, see `c2f_lrp.lrp.choose_lrp`
+    rule          of every layer but the first, by its name in `c2f_lrp.lrp.RULES`; the paper: "z+", eq. (4)
     """
 
     title: ClassVar[str] = "LRP (Algorithm 1)"
+    tests_first: ClassVar[bool] = False  # lines 7 to 12: the first test comes after the first step
     uses_logits: ClassVar[bool] = False  # the gradient is the relevance's
 
     eps: float = 10
@@ -62,12 +75,14 @@ class LRPAttack(BoundedAttack):
     iterations: int = 40
     iterate: str = "first"
     original: str = "predicted"
-    backend: str = "auto"
+    labels: str = "updated"
+    backend: str = "graph"
+    rule: str = "z+"
 
     def __post_init__(self):
         super().__post_init__()
-        choices = dict(init=INITS, bias=BIASES, objective=OBJECTIVES, step_scale=STEPS, backend=BACKENDS)
-        choices |= dict(iterate=ITERATES, original=ORIGINALS)
+        choices = dict(init=INITS, bias=BIASES, objective=OBJECTIVES, step_scale=STEPS, backend=BACKENDS, rule=RULES)
+        choices |= dict(iterate=ITERATES, original=ORIGINALS, labels=LABELS)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -76,6 +91,8 @@ class LRPAttack(BoundedAttack):
         check_norm(self.p)
         if self.p != 1 and self.objective != "eq7":
             raise ValueError(f"p is {self.p} and objective {self.objective!r}; only eq7 has a norm, leave p at 1")
+        if self.objective != "eq7" or self.iterate == "best":
+            object.__setattr__(self, "labels", "clean")  # frozen, and rows are to say what was done
         if (self.objective, self.init, self.bias, self.p) == ("eq7", "one_hot", "ignore", 1):
             warnings.warn(
                 "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, so "
@@ -85,14 +102,13 @@ class LRPAttack(BoundedAttack):
             )
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """Eqs. (6) and (8): the label the network gives the clean image and the runner-up, kept through the attack.
+        """What each image takes along: its true label where labels are updated, else the pair of the clean image.
 
         And what else the objective compares with: where the clean image has the evidence of both, its margin.
         """
-        logits = network(pixels)
-        if self.original == "given":  # as if the network preferred it: the runner-up is the best of the others
-            logits = logits.scatter(1, labels[:, None], torch.inf)
-        org, adv = adversarial_labels(logits)
+        if self.labels == "updated":
+            return (labels,)
+        org, adv = self.pair(network(pixels), labels)  # line 3
         if self.objective == "eq7":
             return org, adv
         regions = evidence_regions(self.prepare(network), pixels, org, adv)
@@ -100,11 +116,23 @@ class LRPAttack(BoundedAttack):
             return org, adv, regions
         return org, adv, regions, margin(network(pixels), org, adv)
 
-    def prepare(self, network: nn.Module) -> LRP:
-        return choose_lrp(network, self.init, self.bias, self.backend)
+    def pair(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Eqs. (6) and (8) at logits (N, M) of images with true labels (N,): label and runner-up, lines 3 and 9."""
+        if self.original == "given":  # as if the network preferred it: the runner-up is the best of the others
+            logits = logits.scatter(1, labels[:, None], torch.inf)
+        return adversarial_labels(logits)
+
+    def prepare(self, network: nn.Module):
+        return choose_lrp(network, self.init, self.bias, self.backend, self.rule)
+
+    def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
+        """d loss / d eta, (N, 3, H, W): lines 5 and 6."""
+        if self.labels == "updated":
+            memory = self.pair(at.logits, *memory)
+        return input_gradient(lambda x: self.loss(at.prepared, x, memory), at.pixels + at.perturbation)
 
     def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        gradient = input_gradient(lambda x: self.loss(at.network, x, memory), at.pixels + at.perturbation)
+        gradient = self.gradient(at, memory)
         if self.step_scale == "normalized":
             # A gradient of exactly zero stays zero: the image has no direction to go.
             largest = gradient.abs().amax((1, 2, 3), keepdim=True)
@@ -115,7 +143,7 @@ class LRPAttack(BoundedAttack):
         if self.iterate == "first":
             return None
         with torch.no_grad():
-            return self.loss(at.network, at.pixels + at.perturbation, memory)
+            return self.loss(at.prepared, at.pixels + at.perturbation, memory)
 
     def loss(self, lrp: LRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
         """What is descended, (N,)."""
@@ -130,7 +158,74 @@ class LRPC(LRPAttack):
     level: ClassVar[str] = "coarse"
 
 
+@dataclass(frozen=True, kw_only=True)
 class LRPF(LRPAttack):
-    """Algorithm 1 at the fine level, eq. (9): F(x + eta) is to differ from the label, C(x + eta) to stay."""
+    """Algorithm 1 at the fine level, eq. (9): F(x + eta) is to differ from the label, C(x + eta) to stay.
+
+    fine_network  whose loss an image follows while its coarse label is another than its own. "updated": that of the
+                  fine network which C(x + eta) names, as printed: line 9 updates r_org, and eq. (9) is for F^{r_org};
+                  "kept": that of the fine network of its own coarse class, as the text reads (C(x + eta) = C(x) =
+                  r_org). Fooled is the same in both. A coarse class with one fine class has no f_adv: there, and with
+                  labels="clean", the image's own network is kept
+    """
+
+    fine_network: str = "updated"
 
     level: ClassVar[str] = "fine"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.fine_network not in FINE_NETWORKS:
+            allowed = ", ".join(FINE_NETWORKS)
+            raise ValueError(f"fine_network is {self.fine_network!r}; choose one of {allowed}")
+        if self.labels == "clean":
+            object.__setattr__(self, "fine_network", "kept")
+
+    @property
+    def needs_coarse(self) -> bool:
+        return self.fine_network == "updated"
+
+    def prepare_in(self, classifier: CoarseToFine, network: nn.Module):
+        lrp = self.prepare(network)
+        if self.fine_network == "kept":
+            return lrp
+        own = next(label for label, fine in enumerate(classifier.fine) if fine is network)
+        return FineNetworks(classifier, own, {own: lrp})
+
+    def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
+        if not isinstance(at.prepared, FineNetworks):
+            return super().gradient(at, memory)
+        networks, (labels,) = at.prepared, memory
+        several = torch.tensor(networks.classifier.hierarchy.n_fine, device=at.coarse.device) > 1
+        named = at.coarse.where(several[at.coarse], networks.own)
+        gradient = torch.zeros_like(at.pixels)
+        for label in named.unique().tolist():
+            rows = (named == label).nonzero().flatten()
+            part = replace(at.select(rows), prepared=self.engine(networks, label))
+            if label != networks.own:  # "given" means the true label, which this network does not have
+                with torch.no_grad():
+                    logits = finite(networks.classifier.fine[label](part.pixels + part.perturbation))
+                pair = adversarial_labels(logits)
+                loss = lambda x, lrp=part.prepared, pair=pair: self.loss(lrp, x, pair)  # noqa: E731
+                gradient[rows] = input_gradient(loss, part.pixels + part.perturbation)
+            else:
+                gradient[rows] = super().gradient(part, (labels[rows],))
+        return gradient
+
+    def engine(self, networks: "FineNetworks", label: int):
+        """The relevance of the fine network of a coarse label, made when it is first asked for."""
+        if label not in networks.engines:
+            networks.engines[label] = self.prepare(networks.classifier.fine[label])
+        return networks.engines[label]
+
+
+@dataclass(frozen=True)
+class FineNetworks:
+    """What LRPF steps with where the coarse label of an image names its fine network.
+
+    own: the coarse label whose images are attacked. engines: by coarse label, what computes relevance.
+    """
+
+    classifier: CoarseToFine
+    own: int
+    engines: dict

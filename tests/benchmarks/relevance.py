@@ -37,8 +37,7 @@ from torchvision.models import vgg16
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier
-from c2f_lrp.lrp import LRP, leaves
-from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.lrp import LRP, ZennitLRP, leaves
 from c2f_lrp.objectives import lrp_loss
 
 SIZE = 224
