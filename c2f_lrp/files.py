@@ -93,6 +93,8 @@ def csv_rows(path: Path) -> list[tuple[int, list[str]]]:
     The file is UTF-8, with or without a byte-order mark, and lines end in any of the usual ways. Raises ValueError that
     names file and line for what is not, such as UTF-16 and Latin-1 from a spreadsheet, and for a quote without its end.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no table {path}")
     content, rows = Path(path).read_bytes(), []
     save_as = "save it as CSV UTF-8"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -292,7 +292,7 @@ class BoundedAttack(Attack):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.eps > 0:
+        if not 0 < self.eps < float("inf"):
             raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
 
     def initial(self, pixels: Tensor) -> Tensor:
