@@ -15,7 +15,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from ipywidgets import Layout
-from matplotlib.cbook import get_sample_data
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from c2f_lrp.attacks.lrp_attack import LRPAttack
 from c2f_lrp.attacks.pgd import PGD
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images, stack
-from c2f_lrp.datasets.imagenet import decode, resize_and_crop
+from c2f_lrp.datasets.opening import decode, resize_and_crop
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.metrics import relevance_mass
 from c2f_lrp.objectives import adversarial_labels
