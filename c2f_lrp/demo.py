@@ -5,7 +5,7 @@ import html
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -114,12 +114,14 @@ SCENES = (
         "pgdc",
     ),
 )
-# A photograph of the United States Navy, in the public domain, that comes with matplotlib.
+# Grace Hopper, photographed by the United States Navy: in the public domain, and part of matplotlib.
 PHOTO = Example(
     "a photograph",
-    "A photograph at 224×224 and a network trained on ImageNet: the change is smaller still, and harder to see.",
+    "The label stands, its explanation does not: eq. (7) asks for more relevance of the runner-up, wherever that lies.",
     "grace_hopper.jpg",
     "lrpc",
+    settings={"iterations": 10},
+    fooled=False,
 )
 
 
@@ -236,7 +238,8 @@ def attention(trace: Trace, image: Images, before: Panel, now: Panel) -> str:
 
 def draw(trace: Trace, step: int, reading: dict) -> Figure:
     """The figure that the book shows: before and now."""
-    both = [trace.panel(0, reading), trace.panel(step, reading)]
+    before, now = trace.panel(0, reading), trace.panel(step, reading)
+    both = [replace(before, title="before"), replace(now, fooled=trace.fooled(now, before) if step else None)]
     labels = trace.classifier.hierarchy.describe([p.coarse for p in both], [p.fine for p in both])
     return plotting.attack_figure(both, trace.names[trace.org], trace.names[trace.adv], labels)
 

@@ -126,7 +126,7 @@ def above_the_fold(
     verdict = FOOLED if fooled else HELD
     word = "FOOLED" if fooled else "not fooled" + (" yet" if running or step < steps else "")
     largest = now.perturbation.abs().max().item()
-    size = f"no pixel moved by more than {largest:.3g} of 255" if largest else "nothing was changed yet"
+    size = f"no pixel was changed by more than {largest:.3g} of 255" if largest else "nothing was changed yet"
     flip = (
         f'<div class="flip"><div class="word">{word}</div><div class="arrow">{"➜" if fooled else "="}</div>'
         f"<small>step {step} of {steps}{' so far' if running else ''}<br>{size}</small></div>"

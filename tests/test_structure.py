@@ -27,7 +27,8 @@ LAYERS = (
     ("evaluation", "training"),
     ("tables",),
     ("claims", "readings", "plotting", "provenance"),
-    ("report", "reproduce", "photos", "demo"),
+    ("report", "reproduce", "photos", "stage"),
+    ("demo",),
     ("cli",),
 )
 LEVEL = {name: height for height, names in enumerate(LAYERS) for name in names}
