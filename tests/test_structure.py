@@ -22,8 +22,9 @@ LAYERS = (
     ("shards", "cluster"),
     ("evaluation", "training"),
     ("tables",),
-    ("claims", "attention", "readings", "plotting", "provenance"),
-    ("report", "reproduce", "photos", "demo", "play"),
+    ("claims", "attention", "readings", "courses", "plotting", "provenance"),
+    ("report", "reproduce", "photos", "stage", "play"),
+    ("demo",),
     ("cli",),
 )
 LEVEL = {name: height for height, names in enumerate(LAYERS) for name in names}
