@@ -236,33 +236,78 @@ def layers_figure(totals: dict[str, np.ndarray], names: list[str]) -> Figure:
     return figure
 
 
-def intervals_figure(table, measures: list[str]) -> Figure:
-    """Means with intervals, one panel for each measure, one line for each setting.
+VERDICTS = {"supported": "black", "the reverse": ORG}  # filled dots; the other verdicts are rings
 
-    table: of `measures.with_intervals`.
+
+def claims_figure(judged, columns: int = 3) -> Figure:
+    """Means with their intervals: a panel for each half and measure, a line for each setting.
+
+    judged: lines of one claim, of `claims.judge`, their index attack, reading, eps, half, measure. Black dots: what the
+    rules call supported; red ones: the reverse; grey rings: neither.
     """
-    size = (3.3 * len(measures) + 2.2, 0.24 * len(table) + 1)
-    figure, panels = plt.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True, layout="constrained")
-    places = np.arange(len(table))[::-1]
-    for axes, measure in zip(panels[0], measures, strict=True):
-        part = table[measure]
-        spread = [part["mean"] - part["low"], part["high"] - part["mean"]]
-        axes.errorbar(part["mean"], places, xerr=spread, fmt="o", color="black", markersize=3, linewidth=1)
+    lines = judged.reset_index()
+    lines["setting"] = [", ".join(part for part in key if part) for key in lines[["attack", "reading", "eps"]].values]
+    settings, panels = list(dict.fromkeys(lines.setting)), list(lines.groupby(["half", "measure"], sort=False))
+    rows = -(-len(panels) // columns)
+    size = (2.4 * columns + 2.2, rows * (0.19 * len(settings) + 0.75))
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, ((half, measure), group) in zip(grid.flat, panels, strict=False):
+        for line in group.to_dict("records"):
+            place, colour = -settings.index(line["setting"]), VERDICTS.get(line["verdict"], "grey")
+            axes.plot([line["low"], line["high"]], [place, place], color=colour, linewidth=1)
+            filled = colour if line["verdict"] in VERDICTS else "white"
+            axes.plot(line["mean"], place, "o", color=colour, markerfacecolor=filled, markersize=4)
         axes.axvline(0, color="grey", linewidth=0.6)
         axes.locator_params(axis="x", nbins=4)
-        axes.set_title(measure, fontsize=8)
-    panels[0, 0].set_yticks(places, table.index, fontsize=7)
+        axes.set_title(f"{half}: {measure}" if half else measure, fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_yticks(-np.arange(len(settings)), settings, fontsize=7)
     return figure
 
 
-def trade_off_figure(curves: dict[str, tuple[list[float], list[float]]], x: str, y: str) -> Figure:
-    """One curve for each attack, from its weakest setting to its strongest, or a single point."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for (name, (across, up)), marker in zip(curves.items(), "osv^DPX*<>h" * 3, strict=False):
-        axes.plot(across, up, marker=marker, markersize=5, linewidth=1, label=name)
-    axes.axhline(0, color="grey", linewidth=0.6)
-    axes.set(xlabel=x, ylabel=y)
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+def attention_figure(
+    pictures: dict[str, Tensor], heatmaps: dict[str, list[Tensor]], titles: list[str], outline: Tensor | None = None
+) -> Figure:
+    """A row for each entry: the image (3, H, W), then its heatmaps (C, H, W), each on a scale of its own.
+
+    titles: of the heatmaps. outline: bool (H, W), drawn in every panel: the second object.
+    """
+    size = (1.55 * (1 + len(titles)) + 0.3, 1.55 * len(pictures) + 0.5)
+    figure, grid = plt.subplots(len(pictures), 1 + len(titles), figsize=size, squeeze=False, layout="constrained")
+    for axes, (name, pixels) in zip(grid, pictures.items(), strict=True):
+        show_image(axes[0], pixels)
+        axes[0].set_ylabel(name)
+        for axis, heatmap in zip(axes[1:], heatmaps[name], strict=True):
+            show_relevance(axis, heatmap)
+        for axis in axes if outline is not None and outline.any() else []:
+            axis.contour(outline, levels=[0.5], colors="black", linewidths=0.8, linestyles="dotted")
+    for axis, title in zip(grid[0], ["image", *titles], strict=True):
+        axis.set_title(title, fontsize=8)
+    return figure
+
+
+def cosine_strip(rows) -> Figure:
+    """A dot per image at the cosine of the LRP loss's gradient with the margin's, a strip for each reading.
+
+    rows: of `readings.directions`. Blue: the attack fools the image; red rings: it does not.
+    """
+    names = list(dict.fromkeys(rows.reading))
+    figure, axes = plt.subplots(figsize=(6.4, 0.62 * len(names) + 1.2), layout="constrained")
+    spread = np.random.default_rng(0)
+    for place, name in enumerate(reversed(names)):
+        group = rows[rows.reading == name].dropna(subset="cosine")
+        heights = place + spread.uniform(-0.28, 0.28, len(group))
+        fooled = group.fooled.to_numpy(dtype=bool)
+        dots = dict(s=14, linewidths=0.8, clip_on=False)
+        axes.scatter(group.cosine[fooled], heights[fooled], color=ADV, alpha=0.7, label="fooled", **dots)
+        axes.scatter(group.cosine[~fooled], heights[~fooled], facecolors="none", edgecolors=ORG, label="not", **dots)
+    axes.axvline(0, color="grey", linewidth=0.6)
+    axes.set_yticks(range(len(names)), reversed(names))
+    axes.set(xlim=(-1, 1), ylim=(-0.5, len(names) - 0.5), xlabel="against the margin      cosine      with the margin")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:2], labels[:2], frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("shards", "cluster"),
     ("evaluation", "training"),
     ("tables",),
-    ("claims", "readings", "plotting", "provenance"),
+    ("claims", "attention", "readings", "plotting", "provenance"),
     ("report", "reproduce", "photos", "demo", "play"),
     ("cli",),
 )
