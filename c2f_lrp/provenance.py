@@ -157,7 +157,11 @@ def write_sidecar(
         **({"sources": {name: sha256(file) for name, file in sources.items()}} if sources else {}),
         profile=profile,
         parameters=parameters,
-        **({"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}} if kept else {}),
+        **(
+            {"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}}
+            if rows is not None and kept
+            else {}
+        ),
         # Attacks draw nothing at random but for their start, where they are told to: training and the scenes do.
         seeds={"training": sorted({int(row["seed"]) for row in networks if row["seed"]})}
         | reader_class(settings).seeds

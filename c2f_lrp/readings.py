@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -16,7 +17,7 @@ from c2f_lrp.claims import holm, measured
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation import evaluate, summarize
-from c2f_lrp.lrp import LRP, choose_lrp
+from c2f_lrp.lrp import LRP, ZPlus, choose_lrp
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.tables import paper_values
 
@@ -130,6 +131,44 @@ def sign_and_fooling(rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(lines).T.rename_axis("reading")
     table["p_holm"] = holm(table.p.to_numpy())
     return table.astype({"images, with": int, "images, against": int})
+
+
+def identity_2(network: nn.Module, pixels: Tensor) -> dict[str, float]:
+    """Does relevance that starts at 1 arrive whole where biases are ignored, as eqs. (3)-(5) are printed?
+
+    network: a `Classifier` in float64. pixels: (N, 3, H, W), scaled to the size that the network takes. Means over the
+    images of the total at the pixels, of the label; the largest |loss| of eq. (7); and of all units behind the layers
+    with weights, the first aside, that fire, the percentage whose contributions are none positive.
+    """
+    size = network.settings.get("image_size")
+    images = pixels.double()
+    if size and images.shape[-1] != size:
+        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    rule = CountingZPlus()
+    lrp = LRP(network, "one_hot", "ignore", rule)
+    with torch.no_grad():
+        org, adv = adversarial_labels(network(images))
+        totals = lrp.totals(images)
+        total_org, total_adv = (totals.gather(1, label[:, None]) for label in (org, adv))
+    return {
+        "mean total": total_org.mean().item(),
+        "largest |loss|": (total_org - total_adv).abs().max().item(),
+        "units that fire by their bias alone, %": 100 * sum(rule.alone) / sum(rule.fired),
+    }
+
+
+class CountingZPlus(ZPlus):
+    """Eq. (4), counting in each layer the units that fire, and those that do so with no positive contribution."""
+
+    def __init__(self):
+        object.__setattr__(self, "fired", [])  # the rule it extends is frozen
+        object.__setattr__(self, "alone", [])
+
+    def totals(self, layer, a: Tensor, reach: Tensor | None, absorb: bool) -> tuple[Tensor, Tensor | None]:
+        fires = layer(a) > 0
+        self.fired.append(fires.sum().item())
+        self.alone.append((fires & (layer.positive(layer.halves(a)) <= 0)).sum().item())
+        return super().totals(layer, a, reach, absorb)
 
 
 def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:

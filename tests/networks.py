@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from c2f_lrp.classifier import Classifier
+from c2f_lrp.classifier import Classifier, CoarseToFine
+from c2f_lrp.datasets import Images
 from c2f_lrp.hierarchy import Hierarchy
 
 SIZE = 6  # images are (3, 6, 6)
@@ -90,3 +91,16 @@ def hierarchy_of(sizes: tuple[int, ...]) -> Hierarchy:
     fine = tuple(tuple(f"kind{j}" for j in range(size)) for size in sizes)
     ids = tuple(tuple(f"{c}/{f}" for f in kinds) for c, kinds in zip(coarse, fine, strict=True))
     return Hierarchy(coarse, fine, ids)
+
+
+def sixteen_images(clf: CoarseToFine) -> Images:
+    """Random images labelled by the classifier, but for the first's coarse and the second's fine label."""
+    pixels = random_pixels(64, SIZE, SIZE, seed=5)
+    pixels = pixels[clf.predict(pixels)[0].argsort()[-40:].flip(0)[: 16 * 2 : 2]]
+    coarse, fine = clf.predict(pixels)
+    first, second = (coarse == 1).nonzero().flatten()[:2].tolist()
+    order = [first, second] + [row for row in range(16) if row not in (first, second)]
+    pixels, coarse, fine = pixels[order], coarse[order], fine[order]
+    coarse[0], fine[0] = 0, 0
+    fine[1] = (fine[1] + 1) % clf.hierarchy.n_fine[1]
+    return Images(pixels, coarse, fine, None, None, None, tuple(f"image {i}" for i in range(16)))

@@ -81,7 +81,10 @@ def test_the_short_ways_of_z_plus_are_those_that_follow_from_its_shares(case, re
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [(Epsilon(0.1), lambda zero: ZennitEpsilon(0.1, zero)), (AlphaBeta(2, 1), lambda zero: ZennitAlphaBeta(2, 1, 1e-30, zero))],
+    [
+        (Epsilon(0.1), lambda zero: ZennitEpsilon(0.1, zero)),
+        (AlphaBeta(2, 1), lambda zero: ZennitAlphaBeta(2, 1, 1e-30, zero)),
+    ],
 )
 def test_epsilon_and_alpha_beta_are_zennits(kind, bias, ours, theirs):
     classifier, pixels = small_network(kind), random_pixels(2, 6, 6, seed=7)

@@ -110,7 +110,7 @@ def test_as_printed_a_residual_network_hands_on_everything(resnet, pixels):
 @drawn
 @given(graphs(), st.sampled_from(READINGS))
 def test_graphs_but_for_sums_and_averages_of_either_sign(case, reading):
-    """Where terms are nonnegative, |a_k| : |a_l| is zennit's a_k : a_l; there zennit is the engine's peer throughout."""
+    """For nonnegative terms, |a_k| : |a_l| is zennit's a_k : a_l; there zennit is the engine's peer throughout."""
     classifier, pixels = case
     operations = [step.operation for step in LRP(classifier).program(pixels).steps]
     assume(not any(isinstance(operation, Sum) for operation in operations))  # see below

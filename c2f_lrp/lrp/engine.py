@@ -88,7 +88,7 @@ class LRP:
             given = [values[i] for i in step.inputs]
             if isinstance(step.operation, Affine):
                 rule = ZBeta(*bounds[step.inputs[0]]) if step.of_image else self.rule
-                values[step.output], back = rule.relevance(step.operation, *given, self.bias == "absorb")
+                values[step.output], back = rule.relevance(step.operation, given[0], self.bias == "absorb")
             else:
                 values[step.output], back = step.operation.relevance(*given)
                 if step.of_image:
@@ -119,7 +119,7 @@ class LRP:
             given, reached = tuple(values[i] for i in step.inputs), tuple(reach[i] for i in step.inputs)
             if isinstance(step.operation, Affine):
                 rule = ZBeta(*bounds[step.inputs[0]]) if step.of_image else self.rule
-                made = rule.totals(step.operation, *given, *reached, self.bias == "absorb")
+                made = rule.totals(step.operation, given[0], reached[0], self.bias == "absorb")
             else:
                 made = step.operation.totals(given, reached)
                 if step.of_image:
@@ -128,10 +128,10 @@ class LRP:
             del given, reached, made
             for i in step.last_use_of:
                 del values[i], reach[i]
-        logits, reach = values[program.output], reach[program.output]
-        # Also a reach that is constant is tied to the pixels: its gradient is 0, and not missing.
-        reach = (1 if reach is None else reach) + 0 * logits
-        return reach if self.init == "one_hot" else reach * logits
+        logits, total = values[program.output], reach[program.output]
+        # Also a total that is constant is tied to the pixels: its gradient is 0, and not missing.
+        total = (1 if total is None else total) + 0 * logits
+        return total if self.init == "one_hot" else total * logits
 
     def difference(self, pixels: Tensor, org: Tensor, adv: Tensor) -> Tensor:
         """Total relevance of labels `org` (N,) less that of labels `adv` (N,): (N,). Differentiable once."""
@@ -231,6 +231,7 @@ def check_state(classifier: nn.Module) -> None:
     for name, module in classifier.named_modules():
         if module.training:
             raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
+        name = name.removeprefix("layers.")
         if module._forward_hooks or module._forward_pre_hooks:
             raise TypeError(
                 f"layer {name or 'itself'} ({type(module).__name__}) has a forward hook, which could change what "

@@ -162,8 +162,8 @@ def as_module(operation) -> nn.Module:
     elif isinstance(operation, Linear):
         module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     elif weight.ndim == 3:  # a scale for each channel
-        channels = len(weight)
-        module, weight = nn.Conv2d(channels, channels, 1, groups=channels), weight[:, None]
+        count = len(weight)
+        module, weight = nn.Conv2d(count, count, 1, groups=count), weight[:, None]
     else:
         module, weight = nn.Linear(len(weight), len(weight)), weight.diag()
     module.weight = nn.Parameter(weight.clone())

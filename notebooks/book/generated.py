@@ -199,7 +199,12 @@ def complete(app, docname: str, source: list[str]) -> None:
 
 
 def unlink(text: str, page: Path) -> str:
-    """Folders and the README have no page in the book: they are named there, and not linked."""
+    """Links that the book resolves in its own way.
+
+    Folders and the README have no page in the book: they are named there, and not linked. Links into references.bib
+    become citations of the bibliography.
+    """
+    text = re.sub(r"\[[^\]\n]+\]\([^)\s]*references\.bib#(\w+)\)", r"{cite:t}`\1`", text)
 
     def plain(found: re.Match) -> str:
         path = (page.parent / found[2]).resolve()
