@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from ipywidgets import Layout
+from matplotlib.cbook import get_sample_data
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from c2f_lrp.courses import Course
@@ -360,6 +361,21 @@ def animate(course: Course) -> Iterator[Figure]:
         bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
         score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
         yield figure
+
+
+def score_bars(axes, before: np.ndarray, now: np.ndarray, names: tuple[str, ...], org: int, adv: int, most: int = 8):
+    """The highest scores (M,) before, pale, and now, in the order of those before."""
+    shown = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:most])
+    shown = shown[np.argsort(-before[shown], kind="stable")]
+    places = np.arange(len(shown))
+    colours = [{org: ORG, adv: ADV}.get(label, "dimgrey") for label in shown.tolist()]
+    axes.barh(places, before[shown], height=0.85, color=colours, alpha=0.25)
+    axes.barh(places, now[shown], height=0.45, color=colours)
+    for place, label in enumerate(shown.tolist()):
+        axes.text(-0.02, place, names[label], ha="right", va="center", color=colours[place], fontsize=9)
+        axes.text(max(before[label], now[label]) + 0.02, place, f"{now[label]:.2f}", va="center", fontsize=8)
+    axes.set(xlim=(-0.55, 1.2), ylim=(max(len(shown), 4) - 0.4, -0.6), title="scores before (pale) and now")
+    axes.axis("off")
 
 
 # ------------------------------------------------------------------------------------------- chapters 2, 3, 4 and 12

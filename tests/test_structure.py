@@ -22,7 +22,7 @@ LAYERS = (
     ("shards", "cluster"),
     ("evaluation", "training"),
     ("tables",),
-    ("claims", "attention", "readings", "courses", "plotting", "provenance"),
+    ("claims", "attention", "readings", "plotting", "provenance"),
     ("report", "reproduce", "photos", "stage", "play"),
     ("demo",),
     ("cli",),
