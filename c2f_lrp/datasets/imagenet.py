@@ -311,7 +311,8 @@ def decode(file: Path | BinaryIO, name: str) -> Image.Image:
         image.load()
         image = ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{name} cannot be read as an image ({reason}); give a whole JPEG or PNG file") from error
     if image.mode == "F":
         raise ValueError(f"{name} has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # Pillow's own conversion would cut off at 255
