@@ -344,7 +344,7 @@ def animate(course: Course) -> Iterator[Figure]:
         bar.spines[:].set_visible(False)
         bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
         bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
-        image, added, evidence = (figure.add_axes((x, 0.14, 0.21, 0.63)) for x in (0.01, 0.235, 0.46))
+        image, added, evidence = (figure.add_axes((x, 0.155, 0.205, 0.615)) for x in (0.01, 0.225, 0.44))
         show_image(image, course.pixels + course.perturbations[step], "image")
         show_image(
             added, 127.5 + course.perturbations[step] * (127.5 / bound), f"what was added, × {127.5 / bound:.3g}"
@@ -353,12 +353,12 @@ def animate(course: Course) -> Iterator[Figure]:
             course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
         )
         bare(evidence, "difference of the heatmaps")
-        beside = figure.colorbar(shown, cax=figure.add_axes((0.46, 0.095, 0.21, 0.03)), orientation="horizontal")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.44, 0.105, 0.205, 0.03)), orientation="horizontal")
         beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
         beside.ax.tick_params(length=0, labelsize=9)
         for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
             label.set(color=colour, ha="left" if colour == ADV else "right")
-        bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
+        bars = figure.add_axes((0.695, 0.02, 0.295, 0.75))
         score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
         yield figure
 
