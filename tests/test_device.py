@@ -14,8 +14,7 @@ from torch.overrides import TorchFunctionMode
 from c2f_lrp import evaluation, measures, panels
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, preflight
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
-from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.lrp import LRP, ZennitLRP
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
 
 

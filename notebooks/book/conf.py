@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from generated import complete, plain_docstring, slides, sources  # noqa: E402
+from generated import complete, plain_docstring, play, slides, sources  # noqa: E402
 
 project = "Explainable attacks on coarse-to-fine classifiers"
 author = "the c2f_lrp contributors"
@@ -52,3 +52,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("doctree-read", sources)
     app.connect("build-finished", slides)
+    app.connect("build-finished", play)
