@@ -1,17 +1,23 @@
-"""The paper's Section IV side by side: its tables and ours on scenes and photographs, from reproduce's csv files."""
+"""The paper's Section IV side by side: its tables and ours on scenes and photographs, from reproduce's csv files.
+
+`python -m c2f_lrp.report` writes the short table of the README anew.
+"""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
-from c2f_lrp.paths import figures_folder, manifest_path
+from c2f_lrp.files import atomic_write
+from c2f_lrp.paths import REPOSITORY, figures_folder, manifest_path
 from c2f_lrp.profiles import PROFILES, get_profile
 from c2f_lrp.provenance import markdown
 from c2f_lrp.tables import MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
 
 TABLES = {"table_1": "Table I: coarse level", "table_2": "Table II: fine level"}
+RESULTS = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)  # in the README
 DIFFERENCES = f"""
 **Near** means here: ρ within a factor {SAME_RHO_FACTOR} of the paper's, fooling within {SAME_FOOLING_POINTS} points.
 
@@ -148,3 +154,43 @@ def sources(out: str | Path | None = None) -> dict[str, Path]:
     """{profile/file: path} of every csv that the page is made of."""
     names = [f"{table}{part}" for table in TABLES for part in ("", "_claims", "_summary")]
     return {f"{profile}/{path.name}": path for name in names for profile, path in find(name, out).items()}
+
+
+# ------------------------------------------------------------------------------------------------------------- README
+def readme_table(out: str | Path | None = None) -> str:
+    """Tables I and II in short, as Markdown: of each attack the fooling ratio in percent and, in brackets, rho^2.
+
+    A line for each attack, bound and reading; a column for the paper and for each profile that has a table in `out` or
+    in the usual folder; a dash where a source has no such attack.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for table in TABLES:
+        values = shown(beside(table, out))
+        for attack in values.columns:
+            cells = {
+                source: f"{values.at[('fooling_percent', source), attack]} ({values.at[('rho_2', source), attack]})"
+                for source in values.index.get_level_values("source").unique()
+            }
+            for reading in READINGS if " " in attack else [next(iter(READINGS))]:  # the rivals have one
+                name = attack.replace(" ", " ε=") + (f", {reading.split()[0]}" if " " in attack else "")
+                wanted = {"paper": "paper"} | {
+                    source.partition(", ")[0]: source for source in cells if source.endswith(reading)
+                }
+                lines[name] = {column: cells[source] for column, source in wanted.items()}
+    columns = list(dict.fromkeys(column for cells in lines.values() for column in cells))
+    head = "|".join(["", "", *columns, "\n"]) + "|".join(["", ":--", *["--:" for _ in columns], "\n"])
+    rows = ("|".join(["", name, *(cells.get(column, "–") for column in columns), ""]) for name, cells in lines.items())
+    return head + "\n".join(rows).replace("– (–)", "–")
+
+
+def write_readme(readme: Path, out: str | Path | None = None) -> None:
+    """Put `readme_table` between the two marks of a README. ValueError where these are missing."""
+    text, found = RESULTS.subn(lambda marks: f"{marks[1]}\n{readme_table(out)}\n\n{marks[2]}", readme.read_text("utf-8"))
+    if found != 1:
+        raise ValueError(f"{readme} has {found} places for results; mark one: <!-- results: ... --> <!-- end of results -->")
+    with atomic_write(readme) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_readme(REPOSITORY / "README.md", REPOSITORY / "figures")
