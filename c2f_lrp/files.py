@@ -6,11 +6,17 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, overload
 
 
+@overload
+def atomic_write(first: Path, second: Path, /, *more: Path) -> AbstractContextManager[tuple[Path, ...]]: ...
+@overload
+def atomic_write(path: Path, /) -> AbstractContextManager[Path]: ...
 @contextlib.contextmanager
-def atomic_write(*paths: Path) -> Iterator[Path | tuple[Path, ...]]:
+def atomic_write(*paths: Path) -> Iterator[Any]:
     """Temporary names beside `paths` to write files (or a folder) to; they become `paths` at the end of the block.
 
     One path gives one name, several give a tuple, and all are renamed or none. Where the block fails or is

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 COLUMNS = ("wnid", "class_index", "name", "coarse", "fine_index")
 FOLDER_COLUMNS = ("folder", "coarse", "name")
@@ -82,7 +83,12 @@ class Hierarchy:
         return [f"{self.coarse_names[i]}{separator}{self.fine_names[i][j]}" for i, j in zip(coarse, fine, strict=True)]
 
     def index_by_id(self) -> dict[str, int]:
-        """{id: class_index} of every fine class: what `from_csv(known=...)` takes."""
+        """{id: class_index} of every fine class: what `from_csv(known=...)` takes.
+
+        Raises ValueError for a hierarchy of folders, whose classes have no index.
+        """
+        if self.class_indices is None:
+            raise ValueError("this hierarchy has no class indices; read a manifest with a column class_index")
         return {id_: self.class_indices[i][j] for id_, (i, j) in self._places.items()}
 
     @classmethod
@@ -160,7 +166,7 @@ def _read_rows(path, columns=COLUMNS) -> list[tuple[int, dict]]:
             line = reader.line_num
             if len(cells) != len(header):
                 _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
-            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             for key in columns:
                 if not row[key]:
                     _fail(path, line, f"{key} is empty, must be given")

@@ -9,9 +9,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from c2f_lrp.attacks import Attack
-from c2f_lrp.classifier import CoarseToFine, level_network
+from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
+from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
+from c2f_lrp.metrics import contrast
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 
@@ -58,8 +59,8 @@ def choose_image(
         best, second = adversarial_labels(scores)
         for k in ((best == names.index(org)) & (second == names.index(adv))).nonzero().squeeze(1).tolist():
             row = rows[k].item()
-            beside = level == "coarse" and images.secondary_coarse is not None
-            beside = beside and images.secondary_coarse[row].item() == names.index(adv)
+            others = images.secondary_coarse if level == "coarse" else None
+            beside = others is not None and others[row].item() == names.index(adv)
             candidates.append((beside, scores[k].max().item(), row))
     if not candidates:
         raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
@@ -74,7 +75,9 @@ def choose_image(
 class Panel:
     """One column of Figure 1 or 2: an image before or after one attack, and what the network makes of it.
 
-    Images, perturbation and heatmaps are (3, H, W); norms are ||R+||_1 of the heatmaps, scores softmax probabilities.
+    Images, perturbation and heatmaps are (3, H, W), pixels in 0..255. norm_org and norm_adv are ||R+||_1 of the
+    heatmaps. Scores are softmax probabilities: score_org and score_adv those of both labels by the attacked network,
+    coarse_score and fine_score those of the labels that the classifier gives the image.
     """
 
     title: str
@@ -88,6 +91,21 @@ class Panel:
     score_adv: float
     coarse: int  # the labels the classifier gives this image
     fine: int
+    coarse_score: float
+    fine_score: float
+    fooled: bool | None = None  # by the attack, in the sense of `AttackResult`; None: not attacked
+    iterations: int = 0  # steps that the attack took
+
+    @property
+    def contrast(self) -> Tensor:
+        """(1, H, W): what speaks for org and not as much for adv, by `metrics.contrast`."""
+        return contrast(self.relevance_org[None], self.relevance_adv[None])[0]
+
+    @property
+    def negative_norms(self) -> tuple[float, float]:
+        """||R-||_1 of both heatmaps, org's and adv's."""
+        org, adv = (heatmap.clamp(max=0).abs().sum().item() for heatmap in (self.relevance_org, self.relevance_adv))
+        return org, adv
 
 
 def panels(
@@ -108,28 +126,42 @@ def panels(
     levels = {attack.level for attack in attacks.values()}
     if len(levels) != 1:
         raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
-    network, _ = level_network(classifier, *levels, coarse)
+    (level,) = levels
+    network, _ = level_network(classifier, level, coarse)
     batch, labels = pixels[None], [torch.tensor([label], device=pixels.device) for label in (coarse, fine)]
-    org, adv = adversarial_labels(network(batch))
-    lrp = LRP(network, init, bias)
-    perturbations = {"before": torch.zeros_like(batch)}
-    for name, attack in tqdm(attacks.items(), desc="attacks", leave=False):
-        perturbations[name] = attack(classifier, batch, *labels).perturbation
-    columns = [
-        panel(classifier, lrp, pixels, perturbation[0], org.item(), adv.item(), title)
-        for title, perturbation in perturbations.items()
-    ]
-    return columns, org.item(), adv.item()
+    org, adv = (label.item() for label in adversarial_labels(network(batch)))
+    lrp = choose_lrp(network, init, bias)
+    columns = [panel(classifier, lrp, pixels, torch.zeros_like(pixels), org, adv, "before")]
+    for title, attack in tqdm(attacks.items(), desc="attacks", leave=False):
+        result = attack(classifier, batch, *labels)
+        drawn = panel(classifier, lrp, pixels, result.perturbation[0], org, adv, title)
+        outcome = dict(fooled=result.fooled.item(), iterations=result.iterations.item())
+        columns.append(dataclasses.replace(drawn, **outcome))
+    return columns, org, adv
 
 
 def panel(
-    classifier: CoarseToFine, lrp: LRP, pixels: Tensor, perturbation: Tensor, org: int, adv: int, title: str = ""
+    classifier: CoarseToFine,
+    lrp: LRP | ZennitLRP,
+    pixels: Tensor,
+    perturbation: Tensor,
+    org: int,
+    adv: int,
+    title: str = "",
 ) -> Panel:
     """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
     attacked = (pixels + perturbation)[None]
     labels = [torch.tensor([label], device=attacked.device) for label in (org, adv)]
-    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, labels)]
+    heatmaps = [heatmap[0].detach() for heatmap in lrp.relevances(attacked, labels)]
     norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
-    scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
-    after = [label.item() for label in classifier.predict(attacked)]
-    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)
+    with torch.no_grad():
+        scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
+        coarse_score, coarse = best(classifier.coarse(attacked))
+        fine_score, fine = best(classifier.fine[coarse](attacked))
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, coarse, fine, coarse_score, fine_score)
+
+
+def best(logits: Tensor) -> tuple[float, int]:
+    """The softmax probability of one image's label, and the label, of its logits (1, M)."""
+    score, label = finite(logits).softmax(1).max(1)
+    return score.item(), label.item()

@@ -46,7 +46,7 @@ def test_exercises_with_code_are_found():
 
 
 @pytest.mark.filterwarnings("ignore:one_hot with ignored biases")  # preflight's example
-@pytest.mark.parametrize("page", ["README.md", "notebooks/book/adding_an_attack.md"])
+@pytest.mark.parametrize("page", ["README.md", "notebooks/book/adding_an_attack.md", "notebooks/book/adding_a_rule.md"])
 def test_the_code_of_pages_runs(page):
     code = examples((ROOT / page).read_text(encoding="utf-8"))
     assert len(code) == 2

@@ -5,7 +5,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psutil
 import torch
@@ -46,7 +46,7 @@ class Iterate:
     coarse        int64 (N,), C(pixels + perturbation), for attacks that ask for it (`needs_coarse`); else None
     """
 
-    prepared: object
+    prepared: Any
     pixels: Tensor
     perturbation: Tensor
     logits: Tensor
@@ -63,9 +63,9 @@ class Iterate:
 
     def select(self, rows: Tensor) -> "Iterate":
         """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
-        tensors = take_rows((self.pixels, self.perturbation, self.logits), rows)
+        pixels, perturbation, logits = take_rows((self.pixels, self.perturbation, self.logits), rows)
         coarse = None if self.coarse is None else self.coarse[rows]
-        return Iterate(self.prepared, *tensors, coarse, self.inputs, rows)
+        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ class Attack(ABC):
             rows, x, eta, *memory = take_rows(attacked, stay)
             if len(rows):
                 with torch.enable_grad():
-                    moved, memory = self.step(at.select(stay), tuple(memory))
+                    moved, (*memory,) = self.step(at.select(stay), tuple(memory))
                 steps[rows] += 1
                 if (steps[rows] == 1).all() and torch.equal(moved, eta):
                     warnings.warn(

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import current_process
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -200,7 +200,7 @@ def read_boxes(path: Path, hierarchy: Hierarchy) -> dict[str, dict]:
     found = {}
     with Path(path).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            box = {"size": (int(row["width"]), int(row["height"]))}
+            box: dict[str, Any] = {"size": (int(row["width"]), int(row["height"]))}
             box["object"] = tuple(int(row[key]) for key in ("x0", "y0", "x1", "y1"))
             if row["secondary_coarse"]:
                 box["secondary"] = tuple(int(row[key]) for key in ("sx0", "sy0", "sx1", "sy1"))
@@ -261,6 +261,7 @@ def _problem(path: Path) -> str | None:
         open_photo(path)
     except ValueError as error:
         return str(error)
+    return None
 
 
 def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
@@ -282,7 +283,9 @@ def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
                 met += 1
                 folder = Path(root) / "train" / wnid
                 if not folder.is_dir():
-                    extract(outer.extractfile(member), folder, f"{archive}, member {member.name}")
+                    inner = outer.extractfile(member)
+                    assert inner is not None  # of a member that is a file
+                    extract(inner, folder, f"{archive}, member {member.name}")
                     unpacked += 1
                 progress.update()
     except tarfile.TarError as error:
@@ -307,7 +310,7 @@ def open_photo(path: Path) -> Image.Image:
 def decode(file: Path | BinaryIO, name: str) -> Image.Image:
     """A decoded image, as `open_photo` gives it, of a file or its content; errors call it `name`."""
     try:
-        image = Image.open(file)
+        image: Image.Image = Image.open(file)
         image.load()
         image = ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -361,8 +364,9 @@ class Reader:
 
     def stream(self, split: str, workers: int = 0) -> Photographs:
         """Photographs that stay on disk until they are asked for."""
-        where = dict(inside=self.profile.inside, workers=workers, every=self.profile.evaluates_all)
-        return find(self.root, self.hierarchy, split, self.profile.image_size, **where)
+        profile = self.profile
+        size, every = profile.image_size, profile.evaluates_all
+        return find(self.root, self.hierarchy, split, size, inside=profile.inside, workers=workers, every=every)
 
     def check(self, split: str, processes: int = 1) -> Checked:
         found = self.stream(split, processes)

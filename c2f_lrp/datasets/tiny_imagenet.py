@@ -23,7 +23,7 @@ from c2f_lrp.profiles import Profile
 SIZE = 64
 
 
-def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None) -> Images:
+def read(root: Path | None, hierarchy: Hierarchy, split: str, limit: int | None = None) -> Images:
     """The photographs of one split, in the order of their hash, pixels uint8; at most `limit` of them.
 
     "evaluation" takes RGB photographs only, as the paper does; the other splits read every kind as RGB.
@@ -35,7 +35,7 @@ def read(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None)
     return described([pixels for _, pixels in rows], names, hierarchy, boxes)
 
 
-def lazy(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None) -> LazyImages:
+def lazy(root: Path | None, hierarchy: Hierarchy, split: str, limit: int | None = None) -> LazyImages:
     """The photographs of one split, read when they are asked for, at most `limit` of them.
 
     Each is opened once at first, so that a damaged one is met in time.
@@ -52,7 +52,7 @@ def lazy(root: Path, hierarchy: Hierarchy, split: str, limit: int | None = None)
     return LazyImages(coarse, fine, read_rows)
 
 
-def opened(root: Path, hierarchy: Hierarchy, split: str, limit: int | None) -> Iterator[tuple[Path, np.ndarray]]:
+def opened(root: Path | None, hierarchy: Hierarchy, split: str, limit: int | None) -> Iterator[tuple[Path, np.ndarray]]:
     """Path and RGB pixels of the photographs of a split, at most `limit`; ValueError where there is none."""
     train = check_root(root, hierarchy)
     names = [path.name for ids in hierarchy.ids for wnid in ids for path in (train / wnid / "images").iterdir()]
@@ -70,7 +70,7 @@ def opened(root: Path, hierarchy: Hierarchy, split: str, limit: int | None) -> I
         raise ValueError(f"{train} holds no {split} photographs of the hierarchy's classes{rgb}")
 
 
-def boxes_of(root: Path, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
+def boxes_of(root: Path | None, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
     """File name -> (x0, y0, x1, y1), of all classes."""
     train, boxes = check_root(root, hierarchy), {}
     for wnid in (wnid for ids in hierarchy.ids for wnid in ids):
@@ -115,7 +115,8 @@ def read_boxes(path: Path) -> dict[str, tuple[int, int, int, int]]:
         name, *corners = line.split("\t")
         if len(corners) != 4 or not all(corner.isdigit() for corner in corners):
             raise ValueError(f"{path}, line {number}: {line!r} must be a file name and four whole numbers")
-        boxes[name] = tuple(map(int, corners))
+        x0, y0, x1, y1 = map(int, corners)
+        boxes[name] = x0, y0, x1, y1
     return boxes
 
 
