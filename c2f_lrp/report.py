@@ -166,28 +166,28 @@ def readme_table(out: str | Path | None = None) -> str:
     lines: dict[str, dict[str, str]] = {}
     for table in TABLES:
         values = shown(beside(table, out))
+        fooling, rho = values.loc["fooling_percent"], values.loc["rho_2"]
         for attack in values.columns:
-            cells = {
-                source: f"{values.at[('fooling_percent', source), attack]} ({values.at[('rho_2', source), attack]})"
-                for source in values.index.get_level_values("source").unique()
-            }
-            for reading in READINGS if " " in attack else [next(iter(READINGS))]:  # the rivals have one
-                name = attack.replace(" ", " ε=") + (f", {reading.split()[0]}" if " " in attack else "")
-                wanted = {"paper": "paper"} | {
-                    source.partition(", ")[0]: source for source in cells if source.endswith(reading)
-                }
-                lines[name] = {column: cells[source] for column, source in wanted.items()}
-    columns = list(dict.fromkeys(column for cells in lines.values() for column in cells))
-    head = "|".join(["", "", *columns, "\n"]) + "|".join(["", ":--", *["--:" for _ in columns], "\n"])
-    rows = ("|".join(["", name, *(cells.get(column, "–") for column in columns), ""]) for name, cells in lines.items())
-    return head + "\n".join(rows).replace("– (–)", "–")
+            name, _, eps = attack.partition(" ")
+            for reading in READINGS if eps else [next(iter(READINGS))]:  # the rivals are the same in all readings
+                line = lines.setdefault(f"{name} ε={eps}, {reading.split()[0]}" if eps else name, {})
+                for source in fooling.index:
+                    profile, _, read = source.partition(", ")
+                    if read in ("", reading):
+                        line[profile] = f"{fooling[attack][source]} ({rho[attack][source]})".replace("– (–)", "–")
+    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
+    cells = [["", *columns], [":--", *("--:" for _ in columns)]]
+    cells += [[name, *(line.get(column, "–") for column in columns)] for name, line in lines.items()]
+    return "\n".join(f"|{'|'.join(row)}|" for row in cells)
 
 
 def write_readme(readme: Path, out: str | Path | None = None) -> None:
     """Put `readme_table` between the two marks of a README. ValueError where these are missing."""
-    text, found = RESULTS.subn(lambda marks: f"{marks[1]}\n{readme_table(out)}\n\n{marks[2]}", readme.read_text("utf-8"))
+    table, text = readme_table(out), readme.read_text(encoding="utf-8")
+    text, found = RESULTS.subn(lambda marks: f"{marks[1]}\n{table}\n\n{marks[2]}", text)
     if found != 1:
-        raise ValueError(f"{readme} has {found} places for results; mark one: <!-- results: ... --> <!-- end of results -->")
+        marks = "<!-- results: ... --> <!-- end of results -->"
+        raise ValueError(f"{readme} has {found} places for results; mark one: {marks}")
     with atomic_write(readme) as part:
         part.write_text(text, encoding="utf-8")
 
