@@ -24,14 +24,15 @@ DIFFERENCES = f"""
 **Readings.** With eqs. (3)-(5) as printed and p = 1 the loss of eq. (7) is zero for every image (notebook 03), so the
 paper's numbers come from some other reading, which it does not print. Ours stand in two: {"; ".join(READINGS)}.
 
-**Networks and resolution.** Ours have VGG-16's layout, but at a fraction of its width and on smaller images, unless the
-first table says otherwise. Other networks have other margins: DeepFool, which depends on little else, shows how far.
+**Networks and resolution.** The first table says what was attacked. Networks at 64×64 have VGG-16's layout at a
+fraction of its width; imagenet-lite is one flat ImageNet network at 224×224 whose classes are grouped. Other networks
+have other margins: DeepFool, which depends on little else, shows how far.
 
-**Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound
-was chosen so that ρ^∞ is the paper's. Ours are in the sidecar beside each table.
+**Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound is
+the one that the paper's ρ^∞ implies. Ours are in the sidecar beside each table.
 
-**Counting.** Images that are misclassified beforehand are neither attacked nor averaged over here. Algorithm 1 as
-printed would count them as fooled; the summaries beside each table give that share too.
+**Counting.** Images that are misclassified beforehand are not averaged over here. Algorithm 1 as printed attacks them
+too, and counts what it finds after its first step; the summaries beside each table have those numbers as well.
 """
 
 

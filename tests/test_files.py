@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from c2f_lrp import checkpoints, provenance
 from c2f_lrp.files import atomic_write, writable_folder
@@ -37,6 +38,13 @@ def figure(folder):
         plt.close(drawn)
 
 
+def animation(folder):
+    frames = [Figure(figsize=(3, 2)) for _ in range(2)]
+    for frame in frames:
+        frame.add_subplot().imshow(np.random.default_rng(0).random((64, 64)))
+    provenance.save_animation(frames, "figure_9", "scenes", {}, folder)
+
+
 def table(folder):
     provenance.save_table(pd.DataFrame({"a": np.arange(1000.0)}), "table_9", "scenes", {}, folder)
 
@@ -61,7 +69,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("write", [figure, table, weights, training_state, checkpoints_csv])
+@pytest.mark.parametrize("write", [figure, animation, table, weights, training_state, checkpoints_csv])
 @pytest.mark.parametrize("earlier", [False, True], ids=["nothing there", "an earlier one there"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, write, earlier):
     if earlier:
