@@ -345,9 +345,7 @@ def animate(course: Course) -> Iterator[Figure]:
         bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
         image, added, evidence = (figure.add_axes((x, 0.155, 0.205, 0.615)) for x in (0.01, 0.225, 0.44))
         show_image(image, course.pixels + course.perturbations[step], "image")
-        show_image(
-            added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}"
-        )
+        show_image(added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}")
         shown = evidence.imshow(
             course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
         )
