@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # for readers and type checkers
     from c2f_lrp.classifier import Classifier, CoarseToFine
     from c2f_lrp.datasets import Images, LazyImages
     from c2f_lrp.hierarchy import Hierarchy
-    from c2f_lrp.loading import load_classifier, load_images, open_images
+    from c2f_lrp.loading import load_classifier, load_flat, load_images, open_images
     from c2f_lrp.profiles import PROFILES, get_profile
 
 _HOMES = {
@@ -23,6 +23,7 @@ _HOMES = {
     "PROFILES": "profiles",
     "get_profile": "profiles",
     "load_classifier": "loading",
+    "load_flat": "loading",
     "load_images": "loading",
     "open_images": "loading",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "LazyImages",
     "get_profile",
     "load_classifier",
+    "load_flat",
     "load_images",
     "open_images",
 ]

@@ -1,13 +1,15 @@
-"""The command c2f-lrp: demo, reproduce, verify, train, attack, data, book.
+"""The command c2f-lrp: demo, reproduce, verify, train, attack, data, book, completion.
 
 What is heavy, torch above all, is imported by the command that needs it: help and usage errors answer at once.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -17,14 +19,26 @@ from pathlib import Path
 import yaml
 
 from c2f_lrp.attacks import ATTACKS
-from c2f_lrp.paths import NOTEBOOKS, REPOSITORY
+from c2f_lrp.paths import NOTEBOOKS, REPOSITORY, lend_home
 from c2f_lrp.profiles import PHOTO_PROFILE, PROFILES, get_profile
+
+DEVICES = ("cpu", "cuda")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
     options = parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="c2f-lrp-home-", ignore_cleanup_errors=True) as home:
+        return run(options, home)
+
+
+def run(options: argparse.Namespace, home: str) -> int:
+    """One command in an environment of its own: what is set for it and its children is taken back afterwards."""
     environment = dict(os.environ)
+    lend_home(home)
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown; a notebook's or a desktop's backend may be missing here
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # ε, and names of files, whatever the terminal can show
     if getattr(options, "weights", None):
         os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
@@ -44,18 +58,44 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="c2f-lrp", description="Explainable attacks on coarse-to-fine classifiers.")
+EXAMPLES = """examples:
+  c2f-lrp demo                            choose images and attacks with the mouse
+  c2f-lrp attack photo.jpg                attack a photograph of yours
+  c2f-lrp reproduce                       every figure and table of the paper
+  c2f-lrp COMMAND --help                  what a command can do, with examples
+"""
+ATTACK_EXAMPLES = """examples:
+  c2f-lrp attack photo.jpg                                   LRPC at the paper's three bounds
+  c2f-lrp attack *.jpg --attack pgdf --eps 2                 another attack at a bound of 2 of 255
+  c2f-lrp attack photo.jpg -p lr 2.5 -p objective attention  other settings of the attack
+  c2f-lrp attack photo.jpg --json | jq .attacks[].fooled     for a program
+  c2f-lrp attack photo.jpg --network torchvision:resnet50 --file resnet50.pth
+
+All settings that are not given are the attack's own defaults, as in the demo and in Python.
+"""
+COMPLETION_EXAMPLES = """examples:
+  c2f-lrp completion bash > ~/.local/share/bash-completion/completions/c2f-lrp
+  c2f-lrp completion zsh > ~/.zfunc/_c2f-lrp      with ~/.zfunc in fpath, before compinit
+"""
+
+
+def parser(complete: bool = False) -> argparse.ArgumentParser:
+    """The command line. complete: with what may stand where as choices, for a shell; a wrong word gets our own line."""
+    shape = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    about = "Explainable attacks on coarse-to-fine classifiers."
+    top = argparse.ArgumentParser(prog="c2f-lrp", description=about, epilog=EXAMPLES, **shape)
     top.add_argument("--version", action="version", version=f"c2f-lrp {version('c2f_lrp')}")
     commands = top.add_subparsers(dest="command", required=True)
 
     weights = "folder of weights written by train --out"
     csv = "for the profile folder: a csv with columns folder,coarse[,name]"
+    offered = (lambda names: dict(choices=list(names), metavar="NAME")) if complete else (lambda names: {})
 
     def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
-        sub.add_argument("--profile", default=profile, help=f"one of {', '.join(PROFILES)} (default {profile})")
+        known = f"one of {', '.join(PROFILES)} (default {profile})"
+        sub.add_argument("--profile", default=profile, help=known, **offered(PROFILES))
         return sub
 
     def cluster(sub: argparse.ArgumentParser, work: str) -> None:
@@ -65,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("demo", help="Open the demo in JupyterLab.")
     sub.set_defaults(run=demo)
-    sub.add_argument("--page", action="store_true", help="as a page without code, by Voilà: pip install voila")
+    sub.add_argument(
+        "--page", action="store_true", help='as a page that runs by itself, by Voilà: pip install "c2f_lrp[page]"'
+    )
     sub.add_argument("options", nargs="*", help="after --, for Jupyter, such as: -- --no-browser --port 8899")
 
     sub = command("reproduce", reproduce, "Regenerate every figure and table by running the notebooks.")
@@ -95,12 +137,36 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     cluster(sub, "train")
 
-    sub = command("attack", attack, "Attack photographs: a figure and a line for each.", profile=PHOTO_PROFILE)
-    sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    sub.add_argument("--attack", default="lrpc", help=f"one of {', '.join(ATTACKS)} (default lrpc)")
-    sub.add_argument("--eps", type=float, nargs="+", help="bounds in pixel units (default 10 20 40)")
+    sub = command("attack", attack, "Attack photographs: a figure and a few lines for each.", profile=PHOTO_PROFILE)
+    sub.formatter_class, sub.epilog = argparse.RawDescriptionHelpFormatter, ATTACK_EXAMPLES
+    photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG or PNG")
+    photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # for shtab
+    known = f"one of {', '.join(ATTACKS)} (default lrpc)"
+    sub.add_argument("--attack", default="lrpc", help=known, **offered(ATTACKS))
+    bounds = "bounds in pixel units (default 10 20 40 for lrpc and lrpf, else the attack's own)"
+    sub.add_argument("--eps", type=float, nargs="+", help=bounds)
+    one_more = "another setting of the attack, such as -p lr 2.5; repeatable"
+    sub.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=one_more
+    )
     sub.add_argument("--out", type=Path, default=Path("attacked"), help="where the figures go (default: attacked/)")
     sub.add_argument("--weights", type=Path, help=weights)
+    sub.add_argument("--device", default="cpu", help="cpu (default) or cuda", **offered(DEVICES))
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="a line of JSON for each photograph instead of the text")
+    how.add_argument("--quiet", action="store_true", help="print only where each figure is")
+    other = sub.add_argument_group("a flat ImageNet network of your own, instead of a profile's")
+    other.add_argument("--network", metavar="LIBRARY:MODEL", help="such as torchvision:resnet50, or timm:...")
+    other.add_argument("--file", type=Path, help="its weights: safetensors, or a state dict saved by torch.save")
+    values = "of the pixels it was trained with, in 0..255; one number or three (default: ImageNet's)"
+    other.add_argument("--mean", type=float, nargs="+", help=f"mean {values}")
+    other.add_argument("--std", type=float, nargs="+", help=f"standard deviation {values}")
+    other.add_argument("--size", type=int, help="pixels a side that it takes (default 224)")
+
+    text = "Print what makes a shell complete this command's words."
+    sub = commands.add_parser("completion", help=text, description=text, epilog=COMPLETION_EXAMPLES, **shape)
+    sub.set_defaults(run=completion)
+    sub.add_argument("shell", choices=["bash", "zsh", "tcsh"])
 
     data = commands.add_parser("data", help="Check, unpack, fetch and export data.").add_subparsers(required=True)
 
@@ -110,7 +176,8 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     sub = data_command("check", check, "Check that a profile's data can be read.")
-    sub.add_argument("--profile", default=PHOTO_PROFILE, help=f"one of {', '.join(PROFILES)} (default {PHOTO_PROFILE})")
+    known = f"one of {', '.join(PROFILES)} (default {PHOTO_PROFILE})"
+    sub.add_argument("--profile", default=PHOTO_PROFILE, help=known, **offered(PROFILES))
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--weights", type=Path, help=weights)
 
@@ -130,6 +197,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+# JupyterLab's own settings: whoever opens the demo is not asked, over the picture, whether it may fetch news.
+LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
+
+
 def demo(options: argparse.Namespace) -> int:
     if options.page and not find_spec("voila"):
         raise ValueError("--page needs Voilà; install it with: python -m pip install voila")
@@ -139,19 +210,24 @@ def demo(options: argparse.Namespace) -> int:
         if not mine.exists():
             shutil.copyfile(notebook, mine)
         notebook = mine
-    server = "voila" if options.page else "jupyterlab"
-    return subprocess.call([sys.executable, "-m", server, str(notebook), *options.options])
+    if options.page:
+        for_lab = '--TagRemovePreprocessor.remove_cell_tags=["lab"]'  # how to run the cells, which are run here
+        return subprocess.call([sys.executable, "-m", "voila", str(notebook), for_lab, *options.options])
+    # The notebook alone, without a file browser beside it: JupyterLab's single-document mode.
+    place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/doc/tree/{notebook.name}"]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "labconfig" / "default_setting_overrides.json"
+        settings.parent.mkdir()
+        settings.write_text(json.dumps(LAB_SETTINGS), encoding="utf-8")
+        paths = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_CONFIG_PATH")]))
+        os.environ["JUPYTER_CONFIG_PATH"] = paths  # until main puts the environment back
+        return subprocess.call([sys.executable, "-m", "jupyterlab", *place, *options.options])
 
 
 def reproduce(options: argparse.Namespace) -> int:
     from c2f_lrp.reproduce import run_notebooks
 
-    parameters = {}
-    for name, value in options.parameter:
-        try:
-            parameters[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"parameter {name}: {value!r} is not YAML, such as 3, word or '[10, 20]'") from error
+    parameters = parameters_of(options)
     with scheduler_of(options) as scheduler:
         return run_notebooks(
             options.profile,
@@ -162,6 +238,17 @@ def reproduce(options: argparse.Namespace) -> int:
             resume=options.resume,
             scheduler=scheduler,
         )
+
+
+def parameters_of(options: argparse.Namespace) -> dict:
+    """What -p NAME VALUE gave, values read as YAML."""
+    parameters = {}
+    for name, value in options.parameter:
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"parameter {name}: {value!r} is not YAML, such as 3, word or '[10, 20]'") from error
+    return parameters
 
 
 def scheduler_of(options: argparse.Namespace) -> AbstractContextManager[str | None]:
@@ -197,15 +284,12 @@ def book(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    import torch
-
     from c2f_lrp.files import atomic_write, writable_folder
     from c2f_lrp.loading import open_reader
     from c2f_lrp.networks import FLAT
     from c2f_lrp.training import train as train_networks
 
-    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"device {options.device!r} cannot be used here; choose cpu, or cuda where there is a GPU")
+    check_device(options.device)
     profile = get_profile(options.profile)
     if profile.networks == "flat":
         raise ValueError(f"{profile.name} has no networks to train; its weights come with: c2f-lrp data weights")
@@ -216,7 +300,7 @@ def train(options: argparse.Namespace) -> int:
         start = (options.pretrained or get_profile("imagenet-flat").weights) / FLAT
         if not start.is_file():
             raise FileNotFoundError(f"there is no {start} to start from; fetch it with: c2f-lrp data weights")
-        read = partial(reader.stream, workers=processes)
+        read = partial(reader.stream, workers=processes)  # type: ignore[attr-defined]  # ILSVRC2012's has it
     else:
         read = partial(reader.read, processes=processes)
     writable_folder(options.out or profile.weights)  # before images are drawn or read, which takes minutes
@@ -242,30 +326,84 @@ def hierarchy_of(profile, csv: Path | None, weights: Path | None):
     return Hierarchy.from_folders_csv(csv) if csv else profile.hierarchy(weights)
 
 
-def attack(options: argparse.Namespace) -> int:
-    from c2f_lrp.loading import load_classifier
-    from c2f_lrp.photos import attack_photo
+def check_device(device: str) -> None:
+    import torch
 
-    classifier = load_classifier(options.profile, options.weights)
-    size = get_profile(options.profile).image_size
+    if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"device {device!r} cannot be used here; choose cpu, or cuda where there is a GPU")
+
+
+def attack(options: argparse.Namespace) -> int:
+    from c2f_lrp.photos import as_text, attack_photo, photo_attacks
+
+    columns = photo_attacks(options.attack, options.eps, parameters_of(options))  # refused before anything is loaded
+    check_device(options.device)
+    name, classifier, size = network_of(options)
+    classifier = classifier.to(options.device)
     for photo in options.photos:
-        print(attack_photo(classifier, photo, size, options.attack, options.eps, options.out))
+        told = attack_photo(classifier, photo, size, columns, options.attack, options.out)
+        if options.json:
+            print(json.dumps({"network": name} | told, ensure_ascii=True), flush=True)
+        elif options.quiet:
+            print(told.get("figure", f"{photo}: skipped, {told.get('skipped')}"), flush=True)
+        else:
+            print(as_text(told, name), end="\n\n" if photo != options.photos[-1] else "\n", flush=True)
+    return 0
+
+
+def network_of(options: argparse.Namespace):
+    """What is attacked: its name for the reader, the classifier, and the pixels a side that it takes."""
+    from c2f_lrp.loading import load_classifier, load_flat
+
+    own = {"--file": options.file, "--mean": options.mean, "--std": options.std, "--size": options.size}
+    given = [name for name, value in own.items() if value is not None]
+    if options.network is None:
+        if given:
+            raise ValueError(f"{given[0]} goes with --network LIBRARY:MODEL; a profile has its own")
+        profile = get_profile(options.profile)
+        classifier = load_classifier(options.profile, options.weights)
+        classes = f"{sum(classifier.hierarchy.n_fine)} classes in {classifier.hierarchy.n_coarse} groups"
+        return f"profile {profile.name}, {classes}", classifier, profile.image_size
+    if options.file is None:
+        raise ValueError(f"--network {options.network} needs its weights: --file FILE")
+    if options.weights is not None:
+        raise ValueError("--weights goes with a profile; the weights of --network are given with --file")
+    how = {"mean": options.mean, "std": options.std, "image_size": options.size}
+    classifier = load_flat(options.network, options.file, **{k: v for k, v in how.items() if v is not None})
+    size = options.size or 224
+    return f"{options.network} of {options.file}, the paper's 393 classes in 8 groups", classifier, size
+
+
+def completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(parser(complete=True), options.shell))
     return 0
 
 
 def check(options: argparse.Namespace) -> int:
+    from c2f_lrp.datasets.imagenet import in_training_set
     from c2f_lrp.loading import open_reader
 
     profile = get_profile(options.profile)
     reader = open_reader(profile, hierarchy_of(profile, options.hierarchy, options.weights), options.root)
-    problems = []
+    problems, passed_over, names = [], {}, set()
     for split in reader.splits:
         found = reader.check(split, os.cpu_count() or 1)
         problems += [line for line in found.problems if line not in problems]  # two splits may share photographs
+        passed_over |= found.passed_over
+        names |= set(found.names)
         print(f"{split:10} {len(found.coarse)} images, {len(found.coarse.unique())} coarse classes")
+    if passed_over:
+        print("passed over:\n  " + "\n  ".join(f"{count} {why}" for why, count in sorted(passed_over.items())))
+    if known := sum(map(in_training_set, names)):
+        print(
+            f"{known} of {len(names)} photographs have names of ImageNet's own training set: a network with ImageNet "
+            "weights was trained on them, which flatters its accuracy"
+        )
     if problems:
         print("\n".join(problems))
-        raise ValueError(f"photographs listed above are damaged ({len(problems)}); replace or remove them")
+        raise ValueError(f"what is listed above is wrong ({len(problems)}); mend, replace or remove it")
     return 0
 
 

@@ -1,12 +1,14 @@
 """Classifiers and images by the name of their profile."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
-from c2f_lrp.classifier import CoarseToFine, SingleClass
+from c2f_lrp.classifier import PIXEL_MEAN, PIXEL_STD, CoarseToFine, SingleClass
 from c2f_lrp.datasets import Images, LazyImages, Reader, reader_class
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.networks import FLAT, load_network, network_file
+from c2f_lrp.networks.named import named_network
 from c2f_lrp.profiles import Profile, get_profile
 
 
@@ -37,6 +39,26 @@ def load_classifier(profile: str, weights: Path | None = None) -> CoarseToFine:
     ]
     coarse = load(network_file(folder, hierarchy, None))
     return CoarseToFine(coarse, fine, hierarchy).eval().requires_grad_(False)
+
+
+def load_flat(
+    network: str,
+    file: Path,
+    hierarchy: Hierarchy | None = None,
+    *,
+    mean: float | Sequence[float] = PIXEL_MEAN,
+    std: float | Sequence[float] = PIXEL_STD,
+    image_size: int = 224,
+) -> CoarseToFine:
+    """A coarse-to-fine classifier of a flat ImageNet network of another library, in eval mode, its parameters frozen.
+
+    network: such as "torchvision:resnet50"; file: its weights; mean, std in units of 0..255, image_size in pixels: what
+    it was trained with (see `c2f_lrp.networks.named.named_network`, also for errors). hierarchy: how its 1000 outputs,
+    in ImageNet's order, are grouped (`CoarseToFine.from_flat`); None: the paper's 393 classes in eight groups.
+    """
+    flat = named_network(network, file, mean=mean, std=std, image_size=image_size)
+    hierarchy = hierarchy or get_profile("imagenet").hierarchy()
+    return CoarseToFine.from_flat(flat, hierarchy).eval().requires_grad_(False)
 
 
 def load_images(

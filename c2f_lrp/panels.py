@@ -9,9 +9,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from c2f_lrp.attacks import Attack
-from c2f_lrp.classifier import CoarseToFine, level_network
+from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
+from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
+from c2f_lrp.metrics import contrast
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 
@@ -34,16 +35,16 @@ def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: st
     return Counter((names[org], names[adv]) for org, adv in zip(*(entry.tolist() for entry in labels), strict=True))
 
 
-def choose_image(
+def choose_images(
     classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
-) -> tuple[int, pd.DataFrame]:
-    """The row of the image that a figure shows, by a rule instead of by hand; and how often each attack succeeds there.
+) -> tuple[int, int, pd.DataFrame]:
+    """The rows of two images that a figure shows, by a rule instead of by hand, and how often each attack succeeds.
 
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
     the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
-    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. The table
-    says of each attack how many of these it fooled, and of how many: one picture does not say how often it succeeds.
-    Raises ValueError where no image has these labels.
+    first `tried`, the first of those that most attacks fool, and the first of those that fewest fool (the same one,
+    where all fool as many). The table says of each attack how many of these it fooled, and of how many: one picture
+    does not say how often it succeeds. Raises ValueError where no image has these labels.
     """
     level = next(iter(attacks.values())).level
     coarse, fine = classifier.predict(images.pixels)
@@ -58,8 +59,8 @@ def choose_image(
         best, second = adversarial_labels(scores)
         for k in ((best == names.index(org)) & (second == names.index(adv))).nonzero().squeeze(1).tolist():
             row = rows[k].item()
-            beside = level == "coarse" and images.secondary_coarse is not None
-            beside = beside and images.secondary_coarse[row].item() == names.index(adv)
+            others = images.secondary_coarse if level == "coarse" else None
+            beside = others is not None and others[row].item() == names.index(adv)
             candidates.append((beside, scores[k].max().item(), row))
     if not candidates:
         raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
@@ -67,14 +68,17 @@ def choose_image(
     chosen = images[rows]
     fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
     counts = pd.DataFrame({"fooled": [some.sum().item() for some in fooled], "of": len(rows)}, index=list(attacks))
-    return rows[torch.stack(fooled).sum(0).argmax().item()], counts  # the first of those with the most
+    successes = torch.stack(fooled).sum(0)  # argmax and argmin take the first of equals
+    return rows[successes.argmax().item()], rows[successes.argmin().item()], counts
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
     """One column of Figure 1 or 2: an image before or after one attack, and what the network makes of it.
 
-    Images, perturbation and heatmaps are (3, H, W); norms are ||R+||_1 of the heatmaps, scores softmax probabilities.
+    Images, perturbation and heatmaps are (3, H, W), pixels in 0..255. norm_org and norm_adv are ||R+||_1 of the
+    heatmaps. Scores are softmax probabilities: score_org and score_adv those of both labels by the attacked network,
+    coarse_score and fine_score those of the labels that the classifier gives the image.
     """
 
     title: str
@@ -88,6 +92,21 @@ class Panel:
     score_adv: float
     coarse: int  # the labels the classifier gives this image
     fine: int
+    coarse_score: float
+    fine_score: float
+    fooled: bool | None = None  # by the attack, in the sense of `AttackResult`; None: not attacked
+    iterations: int = 0  # steps that the attack took
+
+    @property
+    def contrast(self) -> Tensor:
+        """(1, H, W): what speaks for org and not as much for adv, by `metrics.contrast`."""
+        return contrast(self.relevance_org[None], self.relevance_adv[None])[0]
+
+    @property
+    def negative_norms(self) -> tuple[float, float]:
+        """||R-||_1 of both heatmaps, org's and adv's."""
+        org, adv = (heatmap.clamp(max=0).abs().sum().item() for heatmap in (self.relevance_org, self.relevance_adv))
+        return org, adv
 
 
 def panels(
@@ -108,28 +127,60 @@ def panels(
     levels = {attack.level for attack in attacks.values()}
     if len(levels) != 1:
         raise ValueError(f"the attacks are of levels {sorted(levels)}; a figure shows one level")
-    network, _ = level_network(classifier, *levels, coarse)
+    (level,) = levels
+    network, _ = level_network(classifier, level, coarse)
     batch, labels = pixels[None], [torch.tensor([label], device=pixels.device) for label in (coarse, fine)]
-    org, adv = adversarial_labels(network(batch))
-    lrp = LRP(network, init, bias)
-    perturbations = {"before": torch.zeros_like(batch)}
-    for name, attack in tqdm(attacks.items(), desc="attacks", leave=False):
-        perturbations[name] = attack(classifier, batch, *labels).perturbation
-    columns = [
-        panel(classifier, lrp, pixels, perturbation[0], org.item(), adv.item(), title)
-        for title, perturbation in perturbations.items()
-    ]
-    return columns, org.item(), adv.item()
+    org, adv = (label.item() for label in adversarial_labels(network(batch)))
+    lrp = choose_lrp(network, init, bias)
+    columns = [panel(classifier, lrp, pixels, torch.zeros_like(pixels), org, adv, "before")]
+    for title, attack in tqdm(attacks.items(), desc="attacks", leave=False):
+        result = attack(classifier, batch, *labels)
+        drawn = panel(classifier, lrp, pixels, result.perturbation[0], org, adv, title)
+        outcome = dict(fooled=result.fooled.item(), iterations=result.iterations.item())
+        columns.append(dataclasses.replace(drawn, **outcome))
+    return columns, org, adv
 
 
 def panel(
-    classifier: CoarseToFine, lrp: LRP, pixels: Tensor, perturbation: Tensor, org: int, adv: int, title: str = ""
+    classifier: CoarseToFine,
+    lrp: LRP | ZennitLRP,
+    pixels: Tensor,
+    perturbation: Tensor,
+    org: int,
+    adv: int,
+    title: str = "",
 ) -> Panel:
     """The panel of one image (3, H, W) with its perturbation; org and adv are labels of the network `lrp` explains."""
     attacked = (pixels + perturbation)[None]
     labels = [torch.tensor([label], device=attacked.device) for label in (org, adv)]
-    heatmaps = [heatmap[0] for heatmap in lrp.relevances(attacked, labels)]
+    heatmaps = [heatmap[0].detach() for heatmap in lrp.relevances(attacked, labels)]
     norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
-    scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
-    after = [label.item() for label in classifier.predict(attacked)]
-    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)
+    with torch.no_grad():
+        scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
+        coarse_score, coarse = best(classifier.coarse(attacked))
+        fine_score, fine = best(classifier.fine[coarse](attacked))
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, coarse, fine, coarse_score, fine_score)
+
+
+def best(logits: Tensor) -> tuple[float, int]:
+    """The softmax probability of one image's label, and the label, of its logits (1, M)."""
+    score, label = finite(logits).softmax(1).max(1)
+    return score.item(), label.item()
+
+
+def in_words(columns: list[Panel], org: str, adv: str) -> str:
+    """What a figure's heatmaps did, from the first column to the last, beside what the paper says of them: a sentence.
+
+    Numbers are the totals of both heatmaps, which for p = 1 are all that eq. (7) sees.
+    """
+    first, last = columns[0], columns[-1]
+    parts = []
+    for name, which in ((org, "relevance_org"), (adv, "relevance_adv")):
+        was, now = (getattr(panel, which).sum().item() for panel in (first, last))
+        parts.append(f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}")
+    as_told = "falls" in parts[0] and "rises" in parts[1]
+    cosine = torch.cosine_similarity(first.relevance_org.flatten(), first.relevance_adv.flatten(), 0).item()
+    return (
+        f"from {first.title} to {last.title}, {parts[0]} and {parts[1]}, which is {'' if as_told else 'not '}the "
+        f"paper's picture (it falls, it rises); before the attack the two heatmaps have a cosine of {cosine:.4f}"
+    )

@@ -1,13 +1,15 @@
 """The figures' style. Draws what it is given and computes nothing."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from c2f_lrp.courses import Course
 from c2f_lrp.datasets import Images
-from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.panels import Panel
 
 STYLE = {
@@ -23,6 +25,8 @@ STYLE = {
 
 
 ORG, ADV = "tab:red", "tab:blue"  # the label and its runner-up, wherever both are drawn
+CONTRAST = "RdBu_r"  # blue where more speaks for the runner-up, white for neither, red for the label
+FOOLED, HELD = "#c2410c", "#0f766e"  # an attack that fooled the network, one that did not; told apart without red-green
 
 
 def use_style() -> None:
@@ -63,56 +67,101 @@ def bare(axes, title: str = "") -> None:
         spine.set_linewidth(0.5)
 
 
-def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8) -> Figure:
-    """Images (N, 3, H, W) in rows, each with its title."""
+def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8, *, good: Tensor | None = None) -> Figure:
+    """Images (N, 3, H, W) in rows, each with its title; good: bool (N,), titles are green where true, else brown."""
     rows = -(-len(pixels) // columns)
-    size = (1.25 * columns, 1.5 * rows)
+    size = (1.25 * columns, 1.6 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, title in zip(axes.flat, pixels, titles, strict=False):
+    colours = ["black"] * len(pixels) if good is None else [HELD if each else FOOLED for each in good.tolist()]
+    for axis, image, title, colour in zip(axes.flat, pixels, titles, colours, strict=False):
         axis.axis("on")
         show_image(axis, image, title)
-        axis.title.set_fontsize(7)
+        axis.title.set(fontsize=8, color=colour)
     return figure
 
 
-def attack_figure(
-    columns: list[Panel], org: str, adv: str, label_names: list[str], title: str = "", *, perturbed: bool = False
-) -> Figure:
-    """The layout of Figures 1 and 2: relevance of the label, relevance of the runner-up, image and perturbations.
+def attack_figure(columns: list[Panel], org: str, adv: str, label_names: list[str], title: str = "") -> Figure:
+    """Figures 1 and 2: a column before and one for each attack, as the paper has them, and what its rows leave out.
 
-    columns: before, then one per attack; label_names: what the classifier calls the image in each column;
-    perturbed: a fourth row with the perturbed images (Figure 2). The two heatmaps of a row share no scale: each is
-    drawn on its own, its norm stands under it.
+    Rows: the attacked image, with what the classifier calls it (label_names) and whether the attack fooled it; the
+    perturbation; the relevance of the label and of the runner-up, with both norms and the label's score; what speaks
+    for the one and not as much for the other (`Panel.contrast`). Each kind of picture has one scale over all columns,
+    which is printed.
     """
-    height = 4 if perturbed else 3
-    size = (1.9 * len(columns) + 0.5, 2.25 * height + 0.3 * bool(title))
-    figure, axes = plt.subplots(height, len(columns), figsize=size, squeeze=False, layout="constrained")
+    rows = ["attacked image", "perturbation", f"relevance of\n{org}", f"relevance of\n{adv}", "difference\nof the two"]
+    figure = plt.figure(figsize=(1.72 * len(columns) + 1.3, 9.2 + 0.3 * bool(title)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.02, wspace=0.02)
     figure.suptitle(title)
+    grid = figure.add_gridspec(len(rows), len(columns) + 1, width_ratios=[1] * len(columns) + [0.08])
+    axes = np.array([[figure.add_subplot(grid[i, j]) for j in range(len(columns))] for i in range(len(rows))])
+    factor = magnification([panel.perturbation for panel in columns])
+    relevance = scale_end([heatmap for panel in columns for heatmap in (panel.relevance_org, panel.relevance_adv)])
+    difference = scale_end([panel.contrast for panel in columns])
     for column, panel, name in zip(axes.T, columns, label_names, strict=True):
-        wrapped = name.replace(" / ", " /\n")  # long names of neighbouring columns would meet
-        show_relevance(column[0], panel.relevance_org, title=panel.title)
-        show_relevance(column[1], panel.relevance_adv)
-        caption(column[0], panel.norm_org, panel.score_org)
-        caption(column[1], panel.norm_adv, panel.score_adv)
-        if panel.perturbation.any():
-            show_perturbation(column[2], panel.perturbation)
-            column[2].set_xlabel(f"|η|∞ = {panel.perturbation.abs().max():.3g},  now\n{wrapped}", fontsize=8)
+        show_image(column[0], panel.pixels, panel.title)
+        outcome(column[0], panel, name)
+        largest = panel.perturbation.abs().max().item()
+        if largest:
+            show_image(column[1], 127.5 + panel.perturbation * factor)
+            column[1].set_xlabel(f"largest {largest:.3g} of 255", fontsize=8)
         else:
-            show_image(column[2], panel.pixels)
-            column[2].set_xlabel(wrapped, fontsize=8)
-        if perturbed:
-            show_image(column[3], panel.pixels)
-    labels = [f"relevance of\n{org}", f"relevance of\n{adv}", "image, then\nperturbation", "attacked\nimage"]
-    for axis, label in zip(axes[:, 0], labels, strict=False):
-        axis.set_ylabel(label)
+            column[1].set(xticks=[], yticks=[], frame_on=False)
+        norms = zip(("org", "adv"), panel.negative_norms, strict=True)
+        for axis, (which, negative) in zip(column[2:4], norms, strict=True):
+            show_relevance(axis, getattr(panel, f"relevance_{which}"), relevance)
+            caption(axis, getattr(panel, f"norm_{which}"), negative, getattr(panel, f"score_{which}"))
+        show_contrast(column[4], panel.contrast, difference)
+    rows[1] += f"\n× {factor:.2g}"
+    figure.align_ylabels(axes[:, 0])
+    for axis, label, colour in zip(axes[:, 0], rows, ("black", "black", ORG, ADV, "black"), strict=True):
+        axis.set_ylabel(label, color=colour, fontsize=9)
+    bars = (grid[2:4, -1], relevance, "seismic", "against", "for"), (grid[4, -1], difference, CONTRAST, adv, org)
+    for place, end, colours, low, high in bars:
+        mappable = plt.cm.ScalarMappable(plt.Normalize(-end, end), colours)
+        bar = figure.colorbar(mappable, cax=figure.add_subplot(place))
+        bar.set_ticks([-end, 0, end], labels=[f"−{end:.1g}\n{low}", "0", f"{high}\n{end:.1g}"], fontsize=7)
+        bar.outline.set_linewidth(0.5)
     return figure
 
 
-def caption(axes, norm: float, score: float) -> None:
-    """Under a heatmap: ||R+||_1 and the score of its label."""
-    axes.set_xlabel(f"‖R⁺‖₁ = {norm:.3g},  score {score:.2f}", fontsize=8)
+def magnification(perturbations: list[Tensor]) -> float:
+    """By what the largest entry of all of them takes the full range around mid-grey; 1 where all are zero."""
+    largest = max(perturbation.abs().max().item() for perturbation in perturbations)
+    return 127.5 / largest if largest else 1.0
+
+
+def scale_end(heatmaps: list[Tensor]) -> float:
+    """Where one scale for heatmaps (C, H, W) ends: the largest of their 99.5th percentiles, channels summed."""
+    return max(float(np.quantile(heatmap.sum(0).abs().cpu().numpy(), 0.995)) for heatmap in heatmaps) or 1.0
+
+
+def outcome(axes, panel: Panel, name: str) -> None:
+    """Under an image: its labels, and in one of two colours whether the attack fooled the network.
+
+    name: "coarse" or "coarse / fine"; each gets its probability.
+    """
+    coarse, *fine = name.split(" / ")
+    parts = [f"{coarse} {panel.coarse_score:.0%}"] + [f"{each} {panel.fine_score:.0%}" for each in fine]
+    lines, colour = " /\n".join(parts), "black"
+    if panel.fooled is not None:
+        colour = FOOLED if panel.fooled else HELD
+        lines = ("fooled" if panel.fooled else "not fooled") + "\n" + lines
+        for spine in axes.spines.values():
+            spine.set(edgecolor=colour, linewidth=2.5)
+    axes.set_xlabel(lines, fontsize=8.5, color=colour, weight="bold" if panel.fooled else "normal")
+
+
+def caption(axes, positive: float, negative: float, score: float) -> None:
+    """Under a heatmap, as in the paper: ||R+||_1 and ||R-||_1, and the score of its label."""
+    axes.set_xlabel(f"‖R⁺‖ {positive:.3g}   ‖R⁻‖ {negative:.2g}\nscore {score:.2f}", fontsize=7.5)
+
+
+def show_contrast(axes, difference: Tensor, end: float, title: str = "") -> None:
+    """A map (1, H, W) of `Panel.contrast`: the label's colour where more speaks for it, the runner-up's for that."""
+    axes.imshow(difference.sum(0).cpu().numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest")
+    bare(axes, title)
 
 
 def mask_sheet(images: Images, columns: int = 8) -> Figure:
@@ -126,66 +175,28 @@ def mask_sheet(images: Images, columns: int = 8) -> Figure:
     return figure
 
 
-def confusion_figure(counts: Tensor, names: tuple[str, ...]) -> Figure:
-    """Counts (M, M) of images by true label (row) and predicted label (column), shaded by their share of the row."""
-    figure, axes = plt.subplots(figsize=(4.4, 4))
-    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, row in enumerate(counts.tolist()):
-        for j, count in enumerate(row):
-            if count:
-                color = "white" if shares[i, j] > 0.5 else "black"
-                axes.text(j, i, count, ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.tight_layout()
-    return figure
-
-
-def heatmap_sheet(pixels: Tensor, heatmaps: list[Tensor], labels: list[list[str]]) -> Figure:
-    """A row of images (N, 3, H, W), and under it a row for each entry of `heatmaps`, each map with its label."""
-    figure, axes = plt.subplots(
-        1 + len(heatmaps), len(pixels), figsize=(1.5 * len(pixels), 1.7 * (1 + len(heatmaps))), squeeze=False
-    )
-    for column, image in enumerate(pixels):
-        show_image(axes[0, column], image)
-        for row, (maps, names) in enumerate(zip(heatmaps, labels, strict=True), start=1):
-            show_relevance(axes[row, column], maps[column], title=names[column])
-    figure.tight_layout(pad=0.4)
-    return figure
-
-
 def history_figure(history: list[dict], org: str, adv: str, org_label: int, adv_label: int) -> Figure:
-    """Loss, scores of both labels and the perturbation's norms over the steps of an attack.
+    """Loss, scores of both labels and the perturbation's size over the steps of an attack.
 
-    history: one dict a step with "loss" (float), "scores" (M,) and "eta" (1, 3, H, W).
+    history: one dict a step, from the clean image on, with "loss" (float), "scores" (M,) and "eta" (1, 3, H, W).
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.6))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(8.4, 2.7), layout="constrained")
     left.plot([step["loss"] for step in history], "k.-")
-    left.set(title="loss, eq. (7)", xlabel="step")
+    left.axhline(0, color="grey", linewidth=0.6)
+    left.set(title="loss, eq. (7)")
     for label, name, colour in ((org_label, org, ORG), (adv_label, adv, ADV)):
         middle.plot([step["scores"][label].item() for step in history], ".-", color=colour, label=name)
-    middle.set(title="score", xlabel="step", ylim=(0, 1))
-    middle.legend(frameon=False)
-    right.plot([step["eta"].abs().max().item() for step in history], ".-", label="largest |η|")
-    right.plot([step["eta"].abs().mean().item() for step in history], ".-", label="mean |η|")
-    right.set(title="perturbation (of 255)", xlabel="step")
-    right.legend(frameon=False)
-    figure.tight_layout()
-    return figure
-
-
-def before_after_figure(
-    pixels: Tensor, perturbation: Tensor, before: list[Tensor], after: list[Tensor], org: str, adv: str
-) -> Figure:
-    """Image and both heatmaps before an attack, and below them the perturbation and heatmaps after; all (3, H, W)."""
-    figure, axes = plt.subplots(2, 3, figsize=(5.4, 4.1), layout="constrained")
-    show_image(axes[0, 0], pixels, "image")
-    show_perturbation(axes[1, 0], perturbation, "perturbation")
-    for row, (heatmaps, when) in zip(axes, ((before, "before"), (after, "after")), strict=True):
-        for axis, heatmap, name in zip(row[1:], heatmaps, (org, adv), strict=True):
-            show_relevance(axis, heatmap, title=f"{name}, {when}")
+    middle.set(title="score", ylim=(-0.03, 1.03))
+    sizes = {"largest": [step["eta"].abs().max().item() for step in history]}
+    sizes["mean"] = [step["eta"].abs().mean().item() for step in history]
+    for (name, values), line in zip(sizes.items(), ("solid", "dashed"), strict=True):
+        right.plot(values, marker=".", color="black", linestyle=line, label=name)
+    right.set(title="change of a pixel value, of 255")
+    for axes in (middle, right):
+        axes.legend(frameon=False)
+    for axes in (left, middle, right):
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
@@ -306,62 +317,47 @@ def cosine_strip(rows) -> Figure:
     return figure
 
 
-# ------------------------------------------------------------------------------------------------------------- the demo
-def demo_figure(
-    before: Panel,
-    now: Panel,
-    ends: list[float],
-    scores: np.ndarray,
-    names: tuple[str, ...],
-    org: int,
-    adv: int,
-    step: int,
-    hierarchy: Hierarchy,
-    outlines: list[Tensor],
-) -> Figure:
-    """One attack on one image after `step` of its steps: what was (above), what is (below), labels at the right.
+# ------------------------------------------------------------------------------------------------------- the animation
+def animate(course: Course) -> Iterator[Figure]:
+    """A figure for each iterate of an attack, K + 1 of them, for `provenance.save_animation`.
 
-    ends: of the scales of both labels' heatmaps, the same above and below. scores: (K + 1, M) over the steps, of the
-    attacked network's labels `names`. outlines: masks (H, W) of the labelled object, then of the other one, if known.
+    The image, what was added so far (magnified by one factor throughout), the scores, and the evidence: the difference
+    of both labels' heatmaps on one scale, red for the label, blue for its runner-up; above them, whether the attack has
+    fooled the network.
     """
-    with plt.rc_context(STYLE | {"font.size": 10, "axes.titlesize": 10.5}):
-        figure = Figure(figsize=(12.4, 5.5))
-        # Places by hand: they stay where they are from picture to picture.
-        places = dict(left=0.005, right=0.995, top=0.94, bottom=0.015, wspace=0.1, hspace=0.16)
-        grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 1, 1, 1.45), **places)
-        (image, curve, was_org, was_adv, bars), (attacked, eta, now_org, now_adv, path) = grid.subplots()
-    show_image(image, before.pixels, "the image")
-    show_image(attacked, now.pixels, "attacked" if step else "not attacked yet")
-    largest = now.perturbation.abs().max().item()
-    magnified = f"perturbation × {127.5 / largest:.3g}" if largest else "no perturbation yet"
-    show_perturbation(eta, now.perturbation, magnified)
-    for axes, panel, when in (((was_org, was_adv), before, "before"), ((now_org, now_adv), now, "now")):
-        heatmaps = (panel.relevance_org, panel.relevance_adv)
-        for axis, heatmap, end, label, colour in zip(axes, heatmaps, ends, (org, adv), (ORG, ADV), strict=True):
-            show_relevance(axis, heatmap, end, f"relevance of {names[label]}, {when}")
-            axis.title.set(color=colour, fontsize=min(10.5, 285 / len(axis.get_title())))  # neighbours must not meet
-    for axes in (image, was_org, was_adv, now_org, now_adv):
-        for mask, line in zip(outlines, ("solid", "dotted"), strict=False):
-            if mask.any():
-                axes.contour(mask, levels=[0.5], colors="black", linewidths=1, linestyles=line)
-    score_curves(curve, scores[:, [org, adv]], step)
-    score_bars(bars, scores[0], scores[step], names, org, adv)
-    draw_path(path, hierarchy, (before.coarse, before.fine), (now.coarse, now.fine))
-    return figure
-
-
-def score_curves(axes, scores: np.ndarray, step: int) -> None:
-    """Scores of both labels (K + 1, 2) over the steps, with a mark at `step`."""
-    for values, colour in zip(scores.T, (ORG, ADV), strict=True):
-        axes.plot(values, ".-", color=colour, linewidth=1, markersize=4)
-        axes.plot(step, values[step], "o", color=colour, markersize=8)
-    axes.axvline(step, color="grey", linewidth=0.8, zorder=0)
-    # Square and with its ticks inside, as large as its neighbours.
-    axes.set(ylim=(-0.15, 1.05), title="both scores over the steps", yticks=(0.5,), box_aspect=1)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.tick_params(direction="in", labelsize=8)
-    axes.tick_params(axis="x", pad=-13)
-    axes.tick_params(axis="y", pad=-18)
+    org, adv, last = course.names[course.org], course.names[course.adv], len(course) - 1
+    bound = course.perturbations.abs().max().clamp(min=1e-12).item()
+    end = course.evidence.abs().flatten(1).quantile(0.995, 1).amax().item() or 1.0
+    scores = course.scores.numpy()
+    for step in range(len(course)):
+        figure = Figure(figsize=(9, 3), facecolor="white")
+        verdict, colour = f"NOT YET: still {org}", "dimgrey"
+        if step == 0:
+            verdict = f"BEFORE: {org}"
+        elif step == last and course.fooled:
+            verdict, colour = f"FOOLED: {org} → {course.names[scores[step].argmax()]}", FOOLED
+        elif step == last:
+            verdict, colour = f"NOT FOOLED: still {org}", HELD
+        bar = figure.add_axes((0, 0.87, 1, 0.13), facecolor=colour)
+        bar.set(xticks=[], yticks=[])
+        bar.spines[:].set_visible(False)
+        bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
+        bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
+        image, added, evidence = (figure.add_axes((x, 0.155, 0.205, 0.615)) for x in (0.01, 0.225, 0.44))
+        show_image(image, course.pixels + course.perturbations[step], "image")
+        show_image(added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}")
+        shown = evidence.imshow(
+            course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
+        )
+        bare(evidence, "difference")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.44, 0.105, 0.205, 0.03)), orientation="horizontal")
+        beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
+        beside.ax.tick_params(length=0, labelsize=9)
+        for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
+            label.set(color=colour, ha="left" if colour == ADV else "right")
+        bars = figure.add_axes((0.695, 0.02, 0.295, 0.75))
+        score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
+        yield figure
 
 
 def score_bars(axes, before: np.ndarray, now: np.ndarray, names: tuple[str, ...], org: int, adv: int, most: int = 8):
@@ -379,38 +375,210 @@ def score_bars(axes, before: np.ndarray, now: np.ndarray, names: tuple[str, ...]
     axes.axis("off")
 
 
-def draw_path(axes, hierarchy: Hierarchy, before: tuple[int, int], now: tuple[int, int]) -> None:
-    """The way of labels (coarse, fine) through the hierarchy before, dashed, and now."""
-    ways = [(now, "solid", "black")]
-    if before != now:
-        ways.insert(0, (before, "dashed", "grey"))
-    coarse = {i: 1 - (i + 0.5) / hierarchy.n_coarse for i in few(hierarchy.n_coarse, [way[0][0] for way in ways], 10)}
-    leaves = [
-        (i, j)
-        for i in dict.fromkeys((before[0], now[0]))
-        for j in few(hierarchy.n_fine[i], [way[0][1] for way in ways if way[0][0] == i], 4)
-    ]
-    fine = {leaf: 1 - (row + 0.5) / max(len(leaves), 6) for row, leaf in enumerate(leaves)}
-    for y in coarse.values():
-        axes.plot((0, 0.12), (0.5, y), color="lightgrey", linewidth=0.8)
-    for (i, _), y in fine.items():
-        axes.plot((0.55, 0.66), (coarse[i], y), color="lightgrey", linewidth=0.8)
-    for (i, j), line, colour in ways:
-        x, y = (0, 0.12, 0.55, 0.66), (0.5, coarse[i], coarse[i], fine[i, j])
-        axes.plot(x, y, linestyle=line, color=colour, linewidth=2)
-    nodes = [(0.13, y, hierarchy.coarse_names[i], i == now[0], i in (before[0], now[0])) for i, y in coarse.items()]
-    nodes += [
-        (0.67, y, hierarchy.fine_names[i][j], (i, j) == now, (i, j) in (before, now)) for (i, j), y in fine.items()
-    ]
-    under = dict(facecolor="white", edgecolor="none", pad=1.5)  # a way passes behind its coarse label
-    for x, y, name, here, taken in nodes:
-        style = dict(weight="bold" if here else "normal", color="black" if taken else "darkgrey", bbox=under)
-        axes.text(x, y, name, va="center", fontsize=9, **style)
-    axes.set(xlim=(-0.02, 1.08), ylim=(0, 1), title="labels before (dashed) and now")
-    axes.axis("off")
+# ------------------------------------------------------------------------------------------- chapters 2, 3, 4 and 12
+def relevance_bar(figure: Figure, axes, label: str = "relevance of a pixel") -> None:
+    """A colour bar beside heatmaps that share one scale, with the scale's two ends and its middle as ticks.
+
+    axes: the Axes, or an array of them, that `show_relevance` drew on; the first one's image sets the bar.
+    """
+    beside = np.ravel(axes).tolist()
+    picture = beside[0].images[-1]
+    end = picture.norm.vmax
+    bar = figure.colorbar(picture, ax=beside, shrink=0.9, aspect=12, pad=0.02, ticks=[-end, 0, end])
+    bar.ax.set_yticklabels([f"−{scientific(end)}", "0", scientific(end)], fontsize=8)
+    bar.set_label(label, fontsize=8)
 
 
-def few(count: int, chosen: list[int], most: int) -> list[int]:
-    """At most `most` of the numbers 0..count-1 and all the chosen ones, in order."""
-    others = [i for i in range(count) if i not in chosen]
-    return sorted({*chosen, *others[: max(0, most - len(set(chosen)))]})
+def scientific(value: float) -> str:
+    """0.00042 as 4.2 · 10⁻⁴, for matplotlib to set."""
+    digits, power = f"{value:.1e}".split("e")
+    return rf"${digits} \cdot 10^{{{int(power)}}}$"
+
+
+def network_figure(
+    drawings: dict[str, tuple[list[list[str]], list[Tensor]]], columns: list[str], *, backwards: bool = False
+) -> Figure:
+    """A network of a few units as nodes and arrows, once for each entry of `drawings`, one below the other.
+
+    drawings: by title, the text in the nodes of every layer, and between each two layers the numbers (n_in, n_out) to
+    write on the arrows; an arrow is as thick as its number is large, red if positive and blue if negative, and left
+    out where it is 0. columns: what stands above the layers. backwards: arrows lead from the outputs to the inputs.
+    """
+    size = (1.75 * (len(columns) - 1) + 1.2, 3.1 * len(drawings))
+    figure, panels = plt.subplots(len(drawings), 1, figsize=size, squeeze=False, layout="constrained")
+    for axes, (title, (nodes, edges)) in zip(panels[:, 0], drawings.items(), strict=True):
+        places = [[(x, (len(layer) - 1) / 2 - y) for y in range(len(layer))] for x, layer in enumerate(nodes)]
+        for layer, (numbers, column) in enumerate(zip(edges, columns[1:], strict=True)):
+            largest = numbers.abs().max()
+            for (i, j), value in np.ndenumerate(numbers.cpu().numpy()):
+                if value:
+                    ends = places[layer][i], places[layer + 1][j]
+                    draw_arrow(axes, *(ends[::-1] if backwards else ends), value, abs(value / largest))
+            axes.text(layer + 1, 1.62, column, ha="center", fontsize=9, color="dimgrey")
+        axes.text(0, 1.62, columns[0], ha="center", fontsize=9, color="dimgrey")
+        for layer, texts in zip(places, nodes, strict=True):
+            for place, text in zip(layer, texts, strict=True):
+                axes.plot(*place, "o", markersize=38, color="white", markeredgecolor="black", zorder=3)
+                axes.text(*place, text, ha="center", va="center", fontsize=8.5, zorder=4)
+        axes.set(xlim=(-0.35, len(nodes) - 0.65), ylim=(-1.45, 1.85))
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    return figure
+
+
+def draw_arrow(axes, start: tuple[float, float], end: tuple[float, float], value: float, thickness: float) -> None:
+    """One arrow between two nodes with its number near its start; thickness from 0 to 1."""
+    colour = ORG if value > 0 else ADV
+    style = dict(arrowstyle="-|>", color=colour, linewidth=0.6 + 2.6 * thickness, shrinkA=20, shrinkB=20)
+    axes.annotate("", end, start, arrowprops=style)
+    x, y = (0.72 * a + 0.28 * b for a, b in zip(start, end, strict=True))
+    under = dict(facecolor="white", edgecolor="none", pad=0.8)
+    axes.text(x, y, f"{value:.3g}".replace("-", "−"), ha="center", va="center", fontsize=8, color=colour, bbox=under)
+
+
+def matrices_figure(matrices: dict[str, Tensor], rows: list[list[str]], columns: list[str]) -> Figure:
+    """Matrices (n, M) with entries from 0 to 1, side by side, each entry written and shaded, a row label for each n."""
+    widths = [len(columns)] * len(matrices)
+    size = (1.05 * sum(widths) + 0.8 * len(matrices), 0.42 * max(map(len, rows)) + 0.8)
+    figure, panels = plt.subplots(1, len(matrices), figsize=size, squeeze=False, layout="constrained")
+    for axes, (title, matrix), names in zip(panels[0], matrices.items(), rows, strict=True):
+        axes.imshow(matrix, cmap="Reds", vmin=0, vmax=1.3, aspect="auto")
+        for (i, j), value in np.ndenumerate(matrix.cpu().numpy()):
+            colour = "white" if value > 0.9 else "black"
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=9)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        axes.set_title(title, fontsize=9)
+    return figure
+
+
+def label_matrix(axes, values: Tensor, rows: list[str], columns: list[str], *, form: str = "{:g}", end: float = 1.0):
+    """A matrix (R, C) as shaded cells with its numbers, zeros left empty; the shading is darkest at `end`."""
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=end)
+    for (i, j), value in np.ndenumerate(values.cpu().numpy()):
+        if value:
+            colour = "white" if value > 0.6 * end else "black"
+            axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+
+
+def confusion_figure(predicted: Tensor, second: Tensor, names: tuple[str, ...]) -> Figure:
+    """Two counts (M, M) of images by true coarse label (rows): by predicted label, and by runner-up label."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), layout="constrained")
+    largest = float(predicted.max())
+    label_matrix(left, predicted, names, names, end=largest)
+    label_matrix(right, second, names, names, end=largest)
+    left.set(title="what the coarse network says", xlabel="label", ylabel="true class")
+    right.set(title="what it would say next", xlabel="runner-up")
+    right.set_yticks([])
+    return figure
+
+
+def sureness_figure(sureness: Tensor, names: tuple[str, ...]) -> Figure:
+    """How sure each fine network is of images of each coarse class: (M, M), rows classes, columns networks, 0 to 1."""
+    figure, axes = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    label_matrix(axes, sureness, names, names, form="{:.2f}")
+    axes.set(xlabel="fine network that is asked", ylabel="coarse class of the image")
+    return figure
+
+
+def alike_figure(curves: dict[str, list[float]], measured: float, depth: int, name: str) -> Figure:
+    """The smallest cosine between the relevances of two labels against the layers passed; and one measured at `depth`.
+
+    curves: by title, one value for each number of layers from 0 on. name: of the network with the measured value.
+    """
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    for title, values in curves.items():
+        axes.plot(values, ".-", label=title)
+    axes.plot(depth, measured, "k*", markersize=12, label=name)
+    axes.set(
+        xlabel="layers passed on the way from the labels to the pixels", ylabel="smallest cosine", ylim=(-0.03, 1.05)
+    )
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def heatmaps_beside(pixels: Tensor, heatmaps: Tensor, titles: list[str], columns: int = 4) -> Figure:
+    """One image (3, H, W), and beside it heatmaps (N, C, H, W) in rows, all on one scale with a colour bar."""
+    rows = -(-len(heatmaps) // columns)
+    across = min(columns, len(heatmaps))
+    size = (1.5 * (1 + across) + 1, 1.85 * rows)
+    figure, axes = plt.subplots(rows, 1 + across, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    limit = scale_end(list(heatmaps))
+    for axis, heatmap, title in zip(axes[:, 1:].flat, heatmaps, titles, strict=False):
+        axis.axis("on")
+        show_relevance(axis, heatmap, limit, title)
+    axes[0, 0].axis("on")
+    show_image(axes[0, 0], pixels, "the image\n")
+    relevance_bar(figure, axes[:, 1:])
+    return figure
+
+
+def difference_sheet(pixels: Tensor, org: Tensor, adv: Tensor, contrasts: Tensor, titles: list[list[str]]) -> Figure:
+    """Images (N, 3, H, W), heatmaps of both labels, and what is left when one is taken from the other, in four rows.
+
+    org, adv: heatmaps (N, 3, H, W), on one scale. contrasts: (N, 1, H, W), each on a scale of its own, whose end
+    stands below. titles: of the heatmaps of `org` and of `adv`, one for each image.
+    """
+    n = len(pixels)
+    figure, axes = plt.subplots(4, n, figsize=(1.55 * n + 1, 6.9), squeeze=False, layout="constrained")
+    limit = scale_end([*org, *adv])
+    for column, (image, a, b, c) in enumerate(zip(pixels, org, adv, contrasts, strict=True)):
+        show_image(axes[0, column], image)
+        show_relevance(axes[1, column], a, limit, titles[0][column])
+        show_relevance(axes[2, column], b, limit, titles[1][column])
+        end = scale_end([c])
+        show_contrast(axes[3, column], c, end)
+        axes[3, column].set_xlabel(f"± {scientific(end)}", fontsize=8)
+    for axis, name in zip(
+        axes[:, 0], ("image", "relevance of\nthe label", "relevance of\nthe runner-up", "difference"), strict=True
+    ):
+        axis.set_ylabel(name)
+    relevance_bar(figure, axes[1:3])
+    return figure
+
+
+def steps_figure(steps: list[Panel], org: str, adv: str, label_names: list[str]) -> Figure:
+    """An attack at several of its steps, one column each: image, perturbation, both heatmaps and their difference.
+
+    label_names: what the network calls the image in each column, set off once it is no longer `org`. Both heatmaps
+    share one scale over all columns, and so do the differences and the perturbations; each is written beside its row.
+    """
+    n = len(steps)
+    figure, axes = plt.subplots(5, n, figsize=(1.5 * n + 1.2, 8.1), squeeze=False, layout="constrained")
+    limit = scale_end([heatmap for panel in steps for heatmap in (panel.relevance_org, panel.relevance_adv)])
+    end = scale_end([panel.contrast for panel in steps])
+    factor = magnification([panel.perturbation for panel in steps])
+    for column, panel, name in zip(axes.T, steps, label_names, strict=True):
+        show_image(column[0], panel.pixels, panel.title)
+        changed = name != org
+        style = dict(color=FOOLED, weight="bold") if changed else {}
+        column[0].set_xlabel(name, fontsize=9, **style)
+        show_image(column[1], 127.5 + factor * panel.perturbation)
+        show_relevance(column[2], panel.relevance_org, limit)
+        show_relevance(column[3], panel.relevance_adv, limit)
+        show_contrast(column[4], panel.contrast, end)
+    rows = ("image", f"perturbation\n× {factor:.3g}", f"relevance of\n{org}", f"relevance of\n{adv}", "difference")
+    for axis, name in zip(axes[:, 0], rows, strict=True):
+        axis.set_ylabel(name)
+    relevance_bar(figure, axes[2:4])
+    relevance_bar(figure, axes[4:], "difference")
+    return figure
+
+
+def error_figure(steps: list[float], errors: dict[str, list[float]]) -> Figure:
+    """How far finite differences are from the gradient, relative, against the step h; both axes logarithmic."""
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    for title, values in errors.items():
+        axes.loglog(steps, values, ".-", label=title)
+    axes.axhline(1, color="grey", linewidth=0.6)
+    axes.set(xlabel="step h, in pixel units", ylabel="relative difference")
+    axes.legend(frameon=False)
+    return figure

@@ -14,8 +14,7 @@ from torch.overrides import TorchFunctionMode
 from c2f_lrp import evaluation, measures, panels
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, preflight
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP
-from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.lrp import LRP, ZennitLRP
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
 
 
@@ -97,6 +96,6 @@ def test_figures_stay_on_the_device(clf, given, elsewhere):
     counts = panels.label_pairs(clf, given, "coarse", names[int(given.coarse[0])])
     org, adv = next(iter(counts))
     attacks = {"a": PGDC(iterations=2)}
-    row, _ = panels.choose_image(clf, given, org, adv, attacks)
+    row, _, _ = panels.choose_images(clf, given, org, adv, attacks)
     columns, *_ = panels.panels(clf, given.pixels[row], int(given.coarse[row]), int(given.fine[row]), attacks)
     assert [column.title for column in columns] == ["before", "a"]

@@ -9,8 +9,7 @@ from torchvision.models import resnet18
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.classifier import CoarseToFine, SingleClass
 from c2f_lrp.hierarchy import Hierarchy
-from c2f_lrp.lrp import BIASES, INITS, LRP
-from c2f_lrp.lrp_zennit import ZennitLRP
+from c2f_lrp.lrp import BIASES, INITS, LRP, ZennitLRP
 from c2f_lrp.networks import vgg16
 from c2f_lrp.objectives import lrp_loss
 from c2f_lrp.profiles import get_profile

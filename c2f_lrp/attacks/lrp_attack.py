@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
 from c2f_lrp.classifier import CoarseToFine, finite
-from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, choose_lrp
+from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, ZennitLRP, choose_lrp
 from c2f_lrp.objectives import (
     adversarial_labels,
     attention_loss,
@@ -42,7 +42,7 @@ class LRPAttack(BoundedAttack):
     """Algorithm 1 at either level. What the paper leaves open is a field; the defaults are ours.
 
     eps           bound of the perturbation in pixel units (the paper: 10, 20, 40)
-    init, bias    the reading of eqs. (3)-(4), see c2f_lrp.lrp
+    init, bias    the reading of eqs. (3)-(4), see `c2f_lrp.lrp.LRP`
     objective     "eq7": eqs. (7) and (9), the paper's; "regions" or "attention": the losses of that name in
                   c2f_lrp.objectives, which see where relevance lies
     p             the norm in eqs. (7) and (9); the paper: 1
@@ -58,6 +58,7 @@ class LRPAttack(BoundedAttack):
                   one, "given"; on images that are classified correctly it makes no difference
     random_start  begin at noise within eps instead of 0, which depends on `seed` and the image
     backend       what computes relevance, see `c2f_lrp.lrp.choose_lrp`
+    rule          of every layer but the first, by its name in `c2f_lrp.lrp.RULES`; the paper: "z+", eq. (4)
     """
 
     title: ClassVar[str] = "LRP (Algorithm 1)"
@@ -75,11 +76,12 @@ class LRPAttack(BoundedAttack):
     iterate: str = "first"
     original: str = "predicted"
     labels: str = "updated"
-    backend: str = "auto"
+    backend: str = "graph"
+    rule: str = "z+"
 
     def __post_init__(self):
         super().__post_init__()
-        choices = dict(init=INITS, bias=BIASES, objective=OBJECTIVES, step_scale=STEPS, backend=BACKENDS)
+        choices = dict(init=INITS, bias=BIASES, objective=OBJECTIVES, step_scale=STEPS, backend=BACKENDS, rule=RULES)
         choices |= dict(iterate=ITERATES, original=ORIGINALS, labels=LABELS)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -121,7 +123,7 @@ class LRPAttack(BoundedAttack):
         return adversarial_labels(logits)
 
     def prepare(self, network: nn.Module):
-        return choose_lrp(network, self.init, self.bias, self.backend)
+        return choose_lrp(network, self.init, self.bias, self.backend, self.rule)
 
     def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
         """d loss / d eta, (N, 3, H, W): lines 5 and 6."""
@@ -143,10 +145,11 @@ class LRPAttack(BoundedAttack):
         with torch.no_grad():
             return self.loss(at.prepared, at.pixels + at.perturbation, memory)
 
-    def loss(self, lrp: LRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
+    def loss(self, lrp: LRP | ZennitLRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
         """What is descended, (N,)."""
         if self.objective == "eq7":
-            return lrp_loss(lrp, pixels, *memory, p=self.p)
+            org, adv = memory
+            return lrp_loss(lrp, pixels, org, adv, self.p)
         return (regions_loss if self.objective == "regions" else attention_loss)(lrp, pixels, *memory)
 
 
@@ -180,7 +183,7 @@ class LRPF(LRPAttack):
             object.__setattr__(self, "fine_network", "kept")
 
     @property
-    def needs_coarse(self) -> bool:
+    def needs_coarse(self) -> bool:  # type: ignore[override]  # a setting here
         return self.fine_network == "updated"
 
     def prepare_in(self, classifier: CoarseToFine, network: nn.Module):
@@ -193,6 +196,7 @@ class LRPF(LRPAttack):
     def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
         if not isinstance(at.prepared, FineNetworks):
             return super().gradient(at, memory)
+        assert at.coarse is not None
         networks, (labels,) = at.prepared, memory
         several = torch.tensor(networks.classifier.hierarchy.n_fine, device=at.coarse.device) > 1
         named = at.coarse.where(several[at.coarse], networks.own)

@@ -71,13 +71,13 @@ def predict_clean(classifier: CoarseToFine, images: Images, level: str, measures
     labels = [0] if level == "coarse" else images.coarse[correct].unique().tolist()
     for label in labels if measures else []:
         network, _ = level_network(classifier, level, label)
+        rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
         try:
             lrp = choose_lrp(network, *READING)
+            for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
+                explanations.append((label, part, explain(lrp, images.pixels[part])))
         except TypeError as error:
             raise TypeError(f"{error}; evaluate(..., measures=False) attacks without measuring relevance") from error
-        rows = (correct if level == "coarse" else correct & (images.coarse == label)).nonzero().flatten()
-        for part in rows.split(fitting_batch(network, images.pixels[rows])) if len(rows) else []:
-            explanations.append((label, part, explain(lrp, images.pixels[part])))
     return CleanPredictions(images, level, coarse, fine, correct, explanations)
 
 
@@ -87,25 +87,20 @@ def attack_locally(
     """Each shard with its rows, one after the other."""
     images, before = None, None
     for shard in missing:
-        if shard.images is not images:
+        if before is None or shard.images is not images:
             images, before = shard.images, predict_clean(classifier, shard.images, shard.attack.level, measures)
         yield shard, attack_rows(classifier, before, shard.attack)
 
 
 def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attack: Attack) -> pd.DataFrame:
     """The rows of one attack on a slice of the images."""
-    images, correct = before.images, before.correct
-    if attack.level == "coarse":
-        fooled = ~correct
-    else:
-        fooled = (before.coarse == images.coarse) & (before.fine != images.fine)
-    perturbation = torch.zeros_like(images.pixels)
-    iterations = torch.zeros_like(images.coarse)
-    result = attack(classifier, images.pixels[correct], images.coarse[correct], images.fine[correct])
-    perturbation[correct], fooled[correct], iterations[correct] = vars(result).values()
+    images = before.images
+    # Those that are wrong beforehand too: Algorithm 1 as printed attacks and counts them, see `summarize`.
+    result = attack(classifier, images.pixels, images.coarse, images.fine)
+    perturbation, fooled, iterations = result.perturbation, result.fooled, result.iterations
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
     own_fine_after = classifier.predict_fine(images.pixels + perturbation, images.coarse)
-    seed = attack.seed if getattr(attack, "random_start", False) else -1
+    seed = getattr(attack, "seed", -1) if getattr(attack, "random_start", False) else -1
     columns = dict(
         coarse=images.coarse,
         fine=images.fine,
@@ -114,7 +109,7 @@ def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attack: Atta
         coarse_after=coarse_after,
         fine_after=fine_after,  # of the fine network that C(x + eta) routes to
         own_fine_after=own_fine_after,  # of the fine network of the image's own coarse class
-        correct=correct,
+        correct=before.correct,
         fooled=fooled,
         iterations=iterations,
         seed=torch.full_like(iterations, seed),

@@ -4,7 +4,7 @@ import ctypes
 import dataclasses
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
 def evaluate(
     classifier: CoarseToFine,
     images: Images | LazyImages,
-    attacks: dict[str, Attack] | dict[Setting, Attack],
+    attacks: Mapping[str, Attack] | Mapping[Setting, Attack],
     *,
     store: Path | None = None,
     resume: bool = False,
@@ -41,9 +41,9 @@ def evaluate(
     units, the terms of eq. (10). With `measures` also the runner-up label and where relevance and the perturbation lie
     (`measures.localisation`, in the default reading of eqs. (3)-(4)).
 
-    Only images that the classifier gets right at the attack's level (and at the coarse one) are attacked; the others
-    have correct=False, no perturbation, no measures (nan, runner-up -1), and fooled as Algorithm 1 as printed would
-    count them. Images whose coarse class has a single fine class have no row at the fine level.
+    Images that the classifier gets wrong at the attack's level (or at the coarse one) have correct=False and no
+    measures (nan, runner-up -1); they are attacked too, as Algorithm 1 is printed, and `summarize` counts them apart.
+    Images whose coarse class has a single fine class have no row at the fine level.
 
     Rows are made in shards of `shard_size` images (default SHARD_SIZE) and one setting. With a folder `store` each is
     written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
@@ -133,11 +133,16 @@ def evaluate(
 
 
 def attackable(classifier: CoarseToFine, images: Images | LazyImages, level: str) -> Tensor:
-    """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class."""
+    """Rows of the images whose label at this level can change: at the fine level not of a class with one fine class.
+
+    At the fine level in order of their coarse class, so that the images of a shard are of few networks: large batches
+    are quicker.
+    """
     if level == "coarse":
         return torch.arange(len(images), device=images.coarse.device)
     n_fine = torch.tensor(classifier.hierarchy.n_fine, device=images.coarse.device)
-    return (n_fine[images.coarse] > 1).nonzero().flatten()
+    several = (n_fine[images.coarse] > 1).nonzero().flatten()
+    return several[images.coarse[several].argsort(stable=True)]
 
 
 def slices(images: Images | LazyImages, rows: dict[str, Tensor], size: int) -> Iterator[tuple[str, int, Images]]:
