@@ -118,7 +118,7 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
     sentences = []
     for profile, path in find(table, out).items():
         values = pd.read_csv(path, dtype={"eps": str}, keep_default_na=False)
-        told = json.loads(path.with_suffix(".json").read_text())["parameters"]
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["parameters"]
         summary = pd.read_csv(path.with_name(f"{table}_summary.csv"))
         for reading in READINGS:
             mine = values[values.reading == reading]

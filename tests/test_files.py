@@ -1,7 +1,9 @@
 """Whatever is written is whole or not there: a disk that fills up, an interruption, a folder that cannot be written."""
 
+import ast
 import contextlib
 import resource
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,3 +101,25 @@ def test_a_folder_that_cannot_be_written_is_named_before_work_begins(tmp_path):
     with pytest.raises(OSError, match=r"file/figures cannot be written to \(Not a directory\); name another folder"):
         writable_folder(tmp_path / "file" / "figures")
     assert writable_folder(tmp_path / "new" / "folder").is_dir() and not list((tmp_path / "new" / "folder").iterdir())
+
+
+def opens_text_in_the_locale_s_encoding(call: ast.Call) -> bool:
+    """Whether a call of open, read_text or write_text leaves the encoding to the machine it runs on."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name not in ("open", "read_text", "write_text"):
+        return False
+    words = [
+        part.value for part in (*call.args, *(word.value for word in call.keywords)) if isinstance(part, ast.Constant)
+    ]
+    binary = any(isinstance(word, str) and "b" in word and set(word) <= set("rwxab+") for word in words)
+    return not (binary or any(word.arg == "encoding" for word in call.keywords))
+
+
+NO_TEXT = {"Image.open", "tarfile.open", "os.open"}
+
+
+@pytest.mark.parametrize("path", sorted(Path(checkpoints.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_every_text_file_that_is_opened_names_its_encoding(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    wrong = [ast.unparse(call) for call in calls if opens_text_in_the_locale_s_encoding(call)]
+    assert not [call for call in wrong if call.partition("(")[0] not in NO_TEXT and not call.startswith("build_opener")]

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
-from c2f_lrp.datasets.opening import look_at, open_photo, photographs_in, resize_and_crop, scaled
+from c2f_lrp.datasets.opening import look_at, open_photo, photographs_in, printable, resize_and_crop, scaled
 from c2f_lrp.datasets.splits import SPLITS, check_split, position, select
 from c2f_lrp.download import extract
 from c2f_lrp.files import csv_table
@@ -152,7 +152,7 @@ def listed(folder: Path, ids: list[str]) -> tuple[dict[str, tuple[Path, str]], C
     places, passed_over = {}, Counter()
     for id_ in ids:
         photographs, others = photographs_in(folder / id_)
-        places |= {f"{id_}/{path.name}": (path, id_) for path in photographs}
+        places |= {printable(f"{id_}/{path.name}"): (path, id_) for path in photographs}
         passed_over += others
     return places, passed_over
 

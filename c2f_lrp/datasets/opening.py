@@ -70,6 +70,11 @@ def photographs_in(folder: Path) -> tuple[list[Path], Counter]:
     return photographs, passed_over
 
 
+def printable(name: str) -> str:
+    """A file's name as text; bytes that are none, which Python keeps as surrogates, are spelled out: caf\\xe9.jpg."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def open_photo(path: Path) -> Image.Image:
     """A decoded image file, turned upright as its EXIF data says, or an error that names it.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
 from c2f_lrp.datasets.imagenet import Photographs, checked, chosen, opened
-from c2f_lrp.datasets.opening import look_at, open_of_size, photographs_in
+from c2f_lrp.datasets.opening import look_at, open_of_size, photographs_in, printable
 from c2f_lrp.datasets.splits import SPLITS, check_split
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.profiles import Profile
@@ -93,7 +93,7 @@ def listed(train: Path, hierarchy: Hierarchy) -> tuple[dict[str, tuple[Path, str
 
 
 def name_of(file: str, wnid: str) -> str:
-    return file if file.startswith(f"{wnid}_") else f"{wnid}/{file}"
+    return printable(file if file.startswith(f"{wnid}_") else f"{wnid}/{file}")
 
 
 def boxes_of(root: Path, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
