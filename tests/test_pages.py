@@ -47,6 +47,7 @@ def test_every_setting_of_an_attack_has_its_line_and_its_default(attack):
     assert listed == {field.name: field.default for field in fields(attack)}
 
 
+@pytest.mark.filterwarnings("ignore:one_hot with ignored biases")
 @pytest.mark.parametrize("attack", [LRPF, PGDC, DFC])
 def test_what_else_can_be_chosen_is_accepted(attack):
     for default, others in zip(given(1)[attack], given(2)[attack], strict=True):
