@@ -18,9 +18,9 @@ DIFFERENCES = f"""
 **Readings.** With eqs. (3)-(5) as printed and p = 1 the loss of eq. (7) is zero for every image (notebook 03), so the
 paper's numbers come from some other reading, which it does not print. Ours stand in two: {"; ".join(READINGS)}.
 
-**Networks and resolution.** The first table says what was attacked. Networks at 64×64 have VGG-16's layout at a fraction
-of its width; imagenet-lite is one flat ImageNet network at 224×224 whose classes are grouped. Other networks have other
-margins: DeepFool, which depends on little else, shows how far.
+**Networks and resolution.** The first table says what was attacked. Networks at 64×64 have VGG-16's layout at a
+fraction of its width; imagenet-lite is one flat ImageNet network at 224×224 whose classes are grouped. Other networks
+have other margins: DeepFool, which depends on little else, shows how far.
 
 **Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound is
 the one that the paper's ρ^∞ implies. Ours are in the sidecar beside each table.
@@ -112,7 +112,7 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
     sentences = []
     for profile, path in find(table, out).items():
         values = pd.read_csv(path, dtype={"eps": str}, keep_default_na=False)
-        told = json.loads(path.with_suffix(".json").read_text())["parameters"]
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["parameters"]
         summary = pd.read_csv(path.with_name(f"{table}_summary.csv"))
         for reading in READINGS:
             mine = values[values.reading == reading]

@@ -14,6 +14,7 @@ from c2f_lrp.classifier import CoarseToFine, finite
 SAME_WAY = 0.9  # the cosine of the same step in two precisions from which it counts as no noise
 
 
+@torch.inference_mode(False)
 def preflight(
     attack: Attack, classifier: CoarseToFine, pixels: Tensor, coarse: Tensor, fine: Tensor, images: int = 2
 ) -> list[str]:
@@ -25,7 +26,7 @@ def preflight(
 
     Raises ValueError for what no attack can use: see `Attack.__call__`.
     """
-    check_inputs(classifier, pixels, coarse, fine)
+    pixels, coarse, fine = check_inputs(classifier, pixels, coarse, fine)
     found = []
     if len(pixels) and pixels.max() <= 1:
         found.append(
