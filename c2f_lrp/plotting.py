@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -69,13 +68,13 @@ def bare(axes, title: str = "") -> None:
 
 
 def contact_sheet(pixels: Tensor, titles: list[str], columns: int = 8, *, good: Tensor | None = None) -> Figure:
-    """Images (N, 3, H, W) in rows, each with its title; good: bool (N,), titles then blue where true, red where not."""
+    """Images (N, 3, H, W) in rows, each with its title; good: bool (N,), titles are green where true, else brown."""
     rows = -(-len(pixels) // columns)
     size = (1.25 * columns, 1.6 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    colours = ["black"] * len(pixels) if good is None else [ADV if each else ORG for each in good.tolist()]
+    colours = ["black"] * len(pixels) if good is None else [HELD if each else FOOLED for each in good.tolist()]
     for axis, image, title, colour in zip(axes.flat, pixels, titles, colours, strict=False):
         axis.axis("on")
         show_image(axis, image, title)
@@ -344,21 +343,19 @@ def animate(course: Course) -> Iterator[Figure]:
         bar.spines[:].set_visible(False)
         bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
         bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
-        image, added, evidence = (figure.add_axes((x, 0.14, 0.21, 0.63)) for x in (0.01, 0.235, 0.46))
+        image, added, evidence = (figure.add_axes((x, 0.155, 0.205, 0.615)) for x in (0.01, 0.225, 0.44))
         show_image(image, course.pixels + course.perturbations[step], "image")
-        show_image(
-            added, 127.5 + course.perturbations[step] * (127.5 / bound), f"what was added, × {127.5 / bound:.3g}"
-        )
+        show_image(added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}")
         shown = evidence.imshow(
             course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
         )
-        bare(evidence, "difference of the heatmaps")
-        beside = figure.colorbar(shown, cax=figure.add_axes((0.46, 0.095, 0.21, 0.03)), orientation="horizontal")
+        bare(evidence, "difference")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.44, 0.105, 0.205, 0.03)), orientation="horizontal")
         beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
         beside.ax.tick_params(length=0, labelsize=9)
         for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
             label.set(color=colour, ha="left" if colour == ADV else "right")
-        bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
+        bars = figure.add_axes((0.695, 0.02, 0.295, 0.75))
         score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
         yield figure
 
@@ -396,11 +393,6 @@ def scientific(value: float) -> str:
     """0.00042 as 4.2 · 10⁻⁴, for matplotlib to set."""
     digits, power = f"{value:.1e}".split("e")
     return rf"${digits} \cdot 10^{{{int(power)}}}$"
-
-
-def common_limit(heatmaps: Tensor) -> float:
-    """The end of one scale for all heatmaps (N, C, H, W): the 99.5th percentile of |relevance of a pixel|."""
-    return float(np.quantile(heatmaps.detach().sum(1).abs().cpu().numpy(), 0.995)) or 1.0
 
 
 def network_figure(
@@ -519,7 +511,7 @@ def heatmaps_beside(pixels: Tensor, heatmaps: Tensor, titles: list[str], columns
     figure, axes = plt.subplots(rows, 1 + across, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    limit = common_limit(heatmaps)
+    limit = scale_end(list(heatmaps))
     for axis, heatmap, title in zip(axes[:, 1:].flat, heatmaps, titles, strict=False):
         axis.axis("on")
         show_relevance(axis, heatmap, limit, title)
@@ -537,13 +529,13 @@ def difference_sheet(pixels: Tensor, org: Tensor, adv: Tensor, contrasts: Tensor
     """
     n = len(pixels)
     figure, axes = plt.subplots(4, n, figsize=(1.55 * n + 1, 6.9), squeeze=False, layout="constrained")
-    limit = common_limit(torch.cat([org, adv]))
+    limit = scale_end([*org, *adv])
     for column, (image, a, b, c) in enumerate(zip(pixels, org, adv, contrasts, strict=True)):
         show_image(axes[0, column], image)
         show_relevance(axes[1, column], a, limit, titles[0][column])
         show_relevance(axes[2, column], b, limit, titles[1][column])
-        end = common_limit(c[None])
-        show_relevance(axes[3, column], c, end)
+        end = scale_end([c])
+        show_contrast(axes[3, column], c, end)
         axes[3, column].set_xlabel(f"± {scientific(end)}", fontsize=8)
     for axis, name in zip(
         axes[:, 0], ("image", "relevance of\nthe label", "relevance of\nthe runner-up", "difference"), strict=True
@@ -553,28 +545,26 @@ def difference_sheet(pixels: Tensor, org: Tensor, adv: Tensor, contrasts: Tensor
     return figure
 
 
-def steps_figure(steps: list[Panel], contrasts: Tensor, org: str, adv: str, label_names: list[str]) -> Figure:
+def steps_figure(steps: list[Panel], org: str, adv: str, label_names: list[str]) -> Figure:
     """An attack at several of its steps, one column each: image, perturbation, both heatmaps and their difference.
 
-    contrasts: the differences (N, 1, H, W). label_names: what the network calls the image in each column; red once it
-    is no longer `org`. Every row of heatmaps has one scale, and so have all perturbations; both are written beside it.
+    label_names: what the network calls the image in each column, set off once it is no longer `org`. Both heatmaps
+    share one scale over all columns, and so do the differences and the perturbations; each is written beside its row.
     """
     n = len(steps)
     figure, axes = plt.subplots(5, n, figsize=(1.5 * n + 1.2, 8.1), squeeze=False, layout="constrained")
-    maps = torch.stack([panel.relevance_org for panel in steps] + [panel.relevance_adv for panel in steps])
-    limit, end = common_limit(maps), common_limit(contrasts)
-    largest = max(panel.perturbation.abs().max().item() for panel in steps)
-    factor = 127.5 / largest if largest else 1.0
-    for column, panel, contrast, name in zip(axes.T, steps, contrasts, label_names, strict=True):
+    limit = scale_end([heatmap for panel in steps for heatmap in (panel.relevance_org, panel.relevance_adv)])
+    end = scale_end([panel.contrast for panel in steps])
+    factor = magnification([panel.perturbation for panel in steps])
+    for column, panel, name in zip(axes.T, steps, label_names, strict=True):
         show_image(column[0], panel.pixels, panel.title)
         changed = name != org
-        column[0].set_xlabel(
-            name, fontsize=9, color=ORG if changed else "black", weight="bold" if changed else "normal"
-        )
+        style = dict(color=FOOLED, weight="bold") if changed else {}
+        column[0].set_xlabel(name, fontsize=9, **style)
         show_image(column[1], 127.5 + factor * panel.perturbation)
         show_relevance(column[2], panel.relevance_org, limit)
         show_relevance(column[3], panel.relevance_adv, limit)
-        show_relevance(column[4], contrast, end)
+        show_contrast(column[4], panel.contrast, end)
     rows = ("image", f"perturbation\n× {factor:.3g}", f"relevance of\n{org}", f"relevance of\n{adv}", "difference")
     for axis, name in zip(axes[:, 0], rows, strict=True):
         axis.set_ylabel(name)

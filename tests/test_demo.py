@@ -140,6 +140,7 @@ def test_every_control_has_a_tooltip(page):
 
 
 def test_an_attack_goes_with_its_own_bound(page):
+    page.choose(*page.examples[0])
     page.attack.value = "PGD"
     assert page.eps.value == attack_class("pgdc").eps
     page.level.value = "fine"

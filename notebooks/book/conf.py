@@ -24,6 +24,7 @@ html_extra_path = ["_extra"]  # an index.html that leads to book/index.html
 nb_execution_mode = "off"
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
+nb_mime_priority_overrides = [("html", "image/gif", 0)]  # chapter 4 has a picture that moves
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
