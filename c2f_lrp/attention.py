@@ -65,6 +65,7 @@ def scene_pairs(
             raise ValueError(
                 f"no {n} scenes from {first} on have a second object of the runner-up's class; ask for fewer"
             )
+        assert some.secondary_masks is not None
         right = rightly_classified(classifier, some) & some.secondary_masks.any(2).any(1)
         _, adv = adversarial_labels(classifier.coarse(some.pixels.float()))
         for same in found:
@@ -72,8 +73,8 @@ def scene_pairs(
             found[same] = (found[same] + rows.tolist())[: wanted[same]]
         progress.n = len(found[True])
         progress.refresh()
-    pairs = [series[found[same]] for same in (True, False)]
-    return tuple(images.with_pixels(images.pixels.float()) for images in pairs)
+    one, other = (series[found[same]] for same in (True, False))
+    return one.with_pixels(one.pixels.float()), other.with_pixels(other.pixels.float())
 
 
 def unseen_images(

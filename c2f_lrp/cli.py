@@ -15,6 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -81,7 +82,7 @@ COMPLETION_EXAMPLES = """examples:
 
 def parser(complete: bool = False) -> argparse.ArgumentParser:
     """The command line. complete: with what may stand where as choices, for a shell; a wrong word gets our own line."""
-    shape = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape: dict[str, Any] = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     about = "Explainable attacks on coarse-to-fine classifiers."
     top = argparse.ArgumentParser(prog="c2f-lrp", description=about, epilog=EXAMPLES, **shape)
     top.add_argument("--version", action="version", version=f"c2f-lrp {version('c2f_lrp')}")
@@ -89,7 +90,9 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
 
     weights = "folder of weights written by train --out"
     csv = "for the profile folder: a csv with columns folder,coarse[,name]"
-    offered = (lambda names: dict(choices=list(names), metavar="NAME")) if complete else (lambda names: {})
+
+    def offered(names) -> dict[str, Any]:
+        return dict(choices=list(names), metavar="NAME") if complete else {}
 
     def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -140,7 +143,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub = command("attack", attack, "Attack photographs: a figure and a few lines for each.", profile=PHOTO_PROFILE)
     sub.formatter_class, sub.epilog = argparse.RawDescriptionHelpFormatter, ATTACK_EXAMPLES
     photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG or PNG")
-    photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # for shtab
+    photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]  # for shtab
     known = f"one of {', '.join(ATTACKS)} (default lrpc)"
     sub.add_argument("--attack", default="lrpc", help=known, **offered(ATTACKS))
     bounds = "bounds in pixel units (default 10 20 40 for lrpc and lrpf, else the attack's own)"

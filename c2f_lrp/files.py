@@ -15,7 +15,7 @@ from typing import Any, overload
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @overload

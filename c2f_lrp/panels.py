@@ -159,7 +159,8 @@ def panel(
         scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
         coarse_score, coarse = best(classifier.coarse(attacked))
         fine_score, fine = best(classifier.fine[coarse](attacked))
-    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, coarse, fine, coarse_score, fine_score)
+    after = coarse, fine, coarse_score, fine_score
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)  # type: ignore[call-arg]
 
 
 def best(logits: Tensor) -> tuple[float, int]:

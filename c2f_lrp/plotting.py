@@ -1,6 +1,6 @@
 """The figures' style. Draws what it is given and computes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -416,8 +416,8 @@ def network_figure(
                     draw_arrow(axes, *(ends[::-1] if backwards else ends), value, abs(value / largest))
             axes.text(layer + 1, 1.62, column, ha="center", fontsize=9, color="dimgrey")
         axes.text(0, 1.62, columns[0], ha="center", fontsize=9, color="dimgrey")
-        for layer, texts in zip(places, nodes, strict=True):
-            for place, text in zip(layer, texts, strict=True):
+        for spots, texts in zip(places, nodes, strict=True):
+            for place, text in zip(spots, texts, strict=True):
                 axes.plot(*place, "o", markersize=38, color="white", markeredgecolor="black", zorder=3)
                 axes.text(*place, text, ha="center", va="center", fontsize=8.5, zorder=4)
         axes.set(xlim=(-0.35, len(nodes) - 0.65), ylim=(-1.45, 1.85))
@@ -453,7 +453,9 @@ def matrices_figure(matrices: dict[str, Tensor], rows: list[list[str]], columns:
     return figure
 
 
-def label_matrix(axes, values: Tensor, rows: list[str], columns: list[str], *, form: str = "{:g}", end: float = 1.0):
+def label_matrix(
+    axes, values: Tensor, rows: Sequence[str], columns: Sequence[str], *, form: str = "{:g}", end: float = 1.0
+):
     """A matrix (R, C) as shaded cells with its numbers, zeros left empty; the shading is darkest at `end`."""
     axes.imshow(values, cmap="Blues", vmin=0, vmax=end)
     for (i, j), value in np.ndenumerate(values.cpu().numpy()):

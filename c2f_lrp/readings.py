@@ -122,7 +122,7 @@ def sign_and_fooling(rows: pd.DataFrame) -> pd.DataFrame:
     for reading, group in rows.dropna(subset="cosine").groupby("reading", sort=False):
         ahead = group.cosine > 0
         towards, against = (100.0 * group.fooled[some].to_numpy() for some in (ahead, ~ahead))
-        line = {"images, with": len(towards), "images, against": len(against)}
+        line: dict[str, float] = {"images, with": len(towards), "images, against": len(against)}
         line |= {
             f"fooled, {name}": v.mean() if len(v) else math.nan for name, v in (("with", towards), ("against", against))
         }
@@ -159,6 +159,9 @@ def identity_2(network: nn.Module, pixels: Tensor) -> dict[str, float]:
 
 class CountingZPlus(ZPlus):
     """Eq. (4), counting in each layer the units that fire, and those that do so with no positive contribution."""
+
+    fired: list[int]
+    alone: list[int]
 
     def __init__(self):
         object.__setattr__(self, "fired", [])  # the rule it extends is frozen

@@ -163,7 +163,8 @@ def chosen(
     """The photographs of one split, perhaps none, of {name: (path, id of its class)}; every: those of all splits."""
     names = tuple(sorted(places, key=position) if every else select(list(places), split))
     labels = torch.tensor([hierarchy.locate(places[name][1]) for name in names], dtype=torch.int64, device="cpu")
-    return Photographs(tuple(places[name][0] for name in names), *labels.reshape(-1, 2).T, names, size, workers)
+    coarse, fine = labels.reshape(-1, 2).T
+    return Photographs(tuple(places[name][0] for name in names), coarse, fine, names, size, workers)
 
 
 def read(found: Photographs, split: str, limit: int | None = None, boxes: dict[str, dict] | None = None) -> Images:
@@ -283,8 +284,8 @@ def checked(found: Photographs, split: str, looked: dict, passed_over: Counter) 
         passed_over = passed_over + Counter({"not RGB (grey, CMYK, a palette), so not in evaluation": others})
     if not kept and not problems:
         problems = [f"there are no {split} photographs of the hierarchy's classes"]
-    kept = found[kept]
-    return Checked(kept.coarse, problems, kept.names, passed_over)
+    right = found[kept]
+    return Checked(right.coarse, problems, right.names, passed_over)
 
 
 def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:

@@ -120,7 +120,7 @@ def decode(file: Path | BinaryIO, name: str) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says. Not by Pillow's exif_transpose, which also writes the rest of EXIF anew, or fails to."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]
     except Exception:  # whatever broken EXIF data makes Pillow stumble over: the pixels are whole
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -143,7 +143,7 @@ def _as_eight_bits(image: Image.Image, name: str) -> Image.Image:
 def _kind(file: Path | BinaryIO) -> str:
     """What a file is that is no photograph, as far as its first bytes tell."""
     if hasattr(file, "read"):
-        file.seek(0)
+        file.seek(0)  # type: ignore[union-attr]
         start = file.read(32)
     else:
         with Path(file).open("rb") as opened:
@@ -198,7 +198,7 @@ def look_at(paths: list[Path], processes: int = 1, size: int | None = None) -> d
             pool, looked = None, map(look, paths)
         else:
             pool = ProcessPoolExecutor(processes)
-            looked = pool.map(look, paths, chunksize=100)
+            looked = pool.map(look, paths, chunksize=100)  # type: ignore[assignment]
         try:
             for path, what in zip(paths, looked, strict=True):
                 found[path] = what

@@ -55,7 +55,7 @@ def lazy(root: Path | None, hierarchy: Hierarchy, split: str, limit: int | None 
 open_64 = partial(open_of_size, size=SIZE)
 
 
-def find(root: Path, hierarchy: Hierarchy, split: str) -> Photographs:
+def find(root: Path | None, hierarchy: Hierarchy, split: str) -> Photographs:
     """The photographs of one split, in the order of their hash; none is opened yet. Errors are those of `read`."""
     check_split(split)
     train, missing = class_folders(root, hierarchy)
@@ -96,12 +96,12 @@ def name_of(file: str, wnid: str) -> str:
     return printable(file if file.startswith(f"{wnid}_") else f"{wnid}/{file}")
 
 
-def boxes_of(root: Path, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
+def boxes_of(root: Path | None, hierarchy: Hierarchy) -> dict[str, tuple[int, int, int, int]]:
     """Name of a photograph -> (x0, y0, x1, y1), corners included, of all classes that have a file of them.
 
     Raises ValueError that names the first line that is no box.
     """
-    train, boxes = Path(root) / "train", {}
+    (train, _), boxes = class_folders(root, hierarchy), {}
     for wnid in (wnid for ids in hierarchy.ids for wnid in ids):
         found, problems = read_boxes(train / wnid / f"{wnid}_boxes.txt")
         if problems:
@@ -117,13 +117,15 @@ def described(found: Photographs, pixels, boxes: dict) -> Images:
 
 def read_boxes(path: Path) -> tuple[dict[str, tuple[int, int, int, int]], list[str]]:
     """File name -> (x0, y0, x1, y1), empty where there is no such file; and a line for each line that is no box."""
-    boxes, problems = {}, []
+    boxes: dict[str, tuple[int, int, int, int]] = {}
+    problems: list[str] = []
     if not path.is_file():
         return boxes, problems
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(), start=1):
         name, *corners = line.split("\t")
         if len(corners) == 4 and all(corner.isascii() and corner.isdigit() for corner in corners):
-            boxes[name] = tuple(map(int, corners))
+            x0, y0, x1, y1 = map(int, corners)
+            boxes[name] = x0, y0, x1, y1
         else:
             problems.append(f"{path}, line {number}: {line[:60]!r} must be a file name and four whole numbers")
     return boxes, problems
