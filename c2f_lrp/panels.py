@@ -12,7 +12,7 @@ from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
-from c2f_lrp.metrics import contrast
+from c2f_lrp.metrics import contrast, cosine
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 
@@ -180,8 +180,8 @@ def in_words(columns: list[Panel], org: str, adv: str) -> str:
         was, now = (getattr(panel, which).sum().item() for panel in (first, last))
         parts.append(f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}")
     as_told = "falls" in parts[0] and "rises" in parts[1]
-    cosine = torch.cosine_similarity(first.relevance_org.flatten(), first.relevance_adv.flatten(), 0).item()
+    alike = cosine(first.relevance_org[None], first.relevance_adv[None]).item()
     return (
         f"from {first.title} to {last.title}, {parts[0]} and {parts[1]}, which is {'' if as_told else 'not '}the "
-        f"paper's picture (it falls, it rises); before the attack the two heatmaps have a cosine of {cosine:.4f}"
+        f"paper's picture (it falls, it rises); before the attack the two heatmaps have a cosine of {alike:.4f}"
     )

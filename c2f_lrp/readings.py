@@ -194,7 +194,7 @@ def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
             lines.append(line)
     table = pd.DataFrame(lines).set_index(["by", "precision"])
     table["cosine with the other precision"] = [
-        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).mean().item()
+        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).nanmean().item()
         if steps[backend, torch.float32].any() and steps[backend, torch.float64].any()
         else float("nan")
         for _ in range(2)

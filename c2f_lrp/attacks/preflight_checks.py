@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from c2f_lrp import metrics
 from c2f_lrp.attacks.base import Attack
 from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
@@ -66,7 +67,7 @@ def steps(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) ->
     there = first_step(attack, copy.deepcopy(network).to(other), pixels.to(other), labels).double()
     if not here.any():
         return [f"the gradient of {attack} is zero: the attack follows nothing. {advice(attack)}"]
-    cosine = torch.cosine_similarity(here.flatten(1), there.flatten(1)).min().item()
+    cosine = metrics.cosine(here, there).nan_to_num(0).min().item()  # a step that is zero points nowhere
     if there.any() and cosine < SAME_WAY:
         return [
             f"the gradient of {attack} is rounding noise: its first steps in {pixels.dtype} and in {other} have "
