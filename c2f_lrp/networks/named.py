@@ -90,7 +90,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+        reason = (str(error) or "it ends early").splitlines()[0].split(". ")[0]
         raise ValueError(f"{file} cannot be read as weights ({reason}); {how}") from error
     if isinstance(found, dict):
         found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), found)
