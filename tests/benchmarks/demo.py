@@ -3,7 +3,8 @@
     python -m tests.benchmarks.demo [--scenes 8]        to demo.md beside this file
 
 A change is timed from the widget's new value to the attack's last picture: attack, heatmaps, drawing. Steps before it
-appear earlier. Every attack is new, none comes from the cache. Wall time is what a class waits; processor time hardly minds what else the machine is doing.
+appear earlier. Every attack is new, none comes from the cache. Wall time is what a class waits; processor time hardly
+minds what else the machine is doing.
 """
 
 import argparse
