@@ -1,105 +1,261 @@
-"""The paper's four claims, each judged by a rule that was written down before the numbers were looked at.
+"""What the paper claims of explainability, each claim judged by a rule committed before the run that it judges.
 
-An interval is the 95 % bootstrap interval over images.
+One number per image stands for each part of a claim, such as: how much more of r_adv's relevance lies on the second
+object after the attack than before, less the same under sign noise of the same norm. From these numbers follow
+
+  images    how many there are (an image without the object, or the perturbation, has none)
+  mean      with the 95 % percentile bootstrap interval, low to high
+  effect    mean over standard deviation (Cohen's d of paired differences); of two samples, over their pooled one
+  p         two-sided randomisation test: signs flipped at random, or images dealt out anew to two samples
+  p_holm    Holm's correction (1979) of p over all lines that were tried in one run
+
+"supported" takes all of these: the direction claimed, p_holm below 0.05, at least a small effect (Cohen 1988: 0.2), and
+a mean of at least 0.01, one point of a hundred, because a claim about attention is about what can be seen. "too small"
+has the direction and the significance but not the size; "the reverse" is significant in the other direction and as
+large; "not shown" is the rest; "too few" has fewer than 100 images, and is exploratory whatever it shows.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 
 from c2f_lrp import metrics
-from c2f_lrp.tables import SAME_RHO_FACTOR
+from c2f_lrp.tables import COLUMNS, SAME_RHO_FACTOR
 
-AWAY, TOWARDS = "shift of r_org on object", "shift of r_adv on other object"
+ALPHA = 0.05  # of p_holm
+LEAST_EFFECT = 0.2
+LEAST_MEAN = 0.01
+LEAST_IMAGES = 100
+DRAWS = 20_000  # of the randomisation test, so that its smallest p, 1 / 20001, outlives Holm's correction of 500 lines
 
 
-# Rules stated before the numbers were looked at. An interval is the 95 % bootstrap interval over images.
-def judge_attention(rows: pd.DataFrame, control: pd.DataFrame, measure: str = "shift") -> str:
-    """Claim 1, for one setting: relevance of r_org leaves its object, relevance of r_adv comes to the other object.
+@dataclass(frozen=True)
+class Part:
+    """One half of "attention moves", by one measure: which column of `measures.measure` is to fall (-1) or rise (1).
 
-    "supported": the first interval is below 0, the second above 0, and both means exceed those of sign noise of the
-    same norm (`control`). "not supported": neither moves that way. Else "partly". Where the other object's place is not
-    known (photographs), the first half alone is judged. measure: "shift", that of the heatmaps as the paper shows them,
-    or "contrast shift", that of `metrics.contrast`: added after the first had shown how alike the heatmaps are.
+    less: a third, uninvolved label's column, taken off; "" for none.
     """
-    away, towards = f"{measure} of r_org on object", f"{measure} of r_adv on other object"
-    found = [metrics.bootstrap(rows[away])[2] < 0 and rows[away].mean() < control[away].mean()]
-    if towards in rows:
-        found.append(metrics.bootstrap(rows[towards])[1] > 0 and rows[towards].mean() > control[towards].mean())
-    return verdict(*found)
+
+    half: str
+    measure: str
+    direction: int
+    column: str
+    less: str = ""
+
+    def values(self, rows: pd.DataFrame) -> np.ndarray:
+        """(N,), each the attack's less that of sign noise with the same norm (columns "noise: ...")."""
+        found = rows[self.column] - rows[f"noise: {self.column}"]
+        if self.less:
+            found = found - rows[self.less] + rows[f"noise: {self.less}"]
+        return found.to_numpy(dtype=float)
 
 
-def judge_growth(smallest: pd.DataFrame, largest: pd.DataFrame) -> str:
-    """Claim 2, for one reading: both shifts are larger at the largest eps than at the smallest, image by image."""
-    return verdict(*more_shift(largest, smallest))
-
-
-def judge_concentration(ours: pd.DataFrame, deepfool: pd.DataFrame) -> str:
-    """Claim 3: the perturbation is sparser than DeepFool's, and more of it is on the most relevant tenth of pixels."""
-    columns = ("sparsity of the perturbation (Hoyer)", "perturbation on the most relevant tenth")
-    return verdict(*(metrics.bootstrap(ours[c].to_numpy() - deepfool[c].to_numpy())[1] > 0 for c in columns))
-
-
-def judge_size(ours: pd.DataFrame, deepfool: pd.DataFrame, pgd: pd.DataFrame) -> str:
-    """Claim 4: at the smallest eps rho_1 is at most PGD's and rho_inf at most DeepFool's, by a factor 1.5."""
-    return verdict(
-        ours.rho_1.mean() <= SAME_RHO_FACTOR * pgd.rho_1.mean(),
-        ours.rho_inf.mean() <= SAME_RHO_FACTOR * deepfool.rho_inf.mean(),
+# Scenes at the coarse level: from the labelled object to the second one, which has r_adv's class.
+ON_OBJECTS = (
+    Part("away", "heatmap", -1, "shift of r_org on object"),
+    Part("towards", "heatmap", 1, "shift of r_adv on other object"),
+    Part("away", "contrast", -1, "contrast shift of r_org on object"),
+    Part("towards", "contrast", 1, "contrast shift of r_adv on other object"),
+    Part(
+        "towards",
+        "heatmap, less a third label's",
+        1,
+        "shift of r_adv on other object",
+        "shift of r_low on other object",
+    ),
+    Part(
+        "towards",
+        "contrast, less a third label's",
+        1,
+        "contrast shift of r_adv on other object",
+        "contrast shift of r_low on other object",
+    ),
+)
+# Where no second object is known, and at the fine level, where both labels are seen on one object: from what speaks for
+# r_org on the clean image to what speaks for r_adv there (the paper's beak and tail feathers). Pixels chosen because
+# a label stands out there lose some of that under any change, so each is compared with a third label's parts, chosen
+# alike: only one of the two is what the attack seeks, and nothing makes it win by construction.
+ON_PARTS = tuple(
+    Part(half, f"{kind}, less a third label's", direction, f"{shift} of {label} on its parts", f"{shift} of {third}")
+    for kind, shift in (("heatmap", "shift"), ("contrast", "contrast shift"))
+    for half, direction, label, third in (
+        ("away", -1, "r_org", "r_low on its parts, against r_adv"),
+        ("towards", 1, "r_adv", "r_low on its parts"),
     )
+)
+SPARSITY, ON_RELEVANT = "sparsity of the perturbation (Hoyer)", "perturbation on the most relevant tenth"
 
 
-def judge_all(rows: pd.DataFrame, control: pd.DataFrame, families: dict[str, list[str]]) -> pd.DataFrame:
-    """The four claims for each family of settings, weakest eps first: columns family, claim, setting, verdict.
+def judge(rows: pd.DataFrame, control: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One line for each part of each claim and each setting: what the docstring above lists, and a verdict.
 
-    rows: of `measure_all`; control: the same for sign noise. The families "DeepFool" and "PGD" hold one setting each
-    and are judged by claim 1 only, as if the paper had claimed it of them.
+    rows: of `attention.run`. control: the same attacks on scenes whose second object is not of r_adv's class. Claims:
+
+      attention moves      the parts above, for every attack, as if the paper had claimed it of all
+      more at larger eps   the same numbers at the largest eps less those at the smallest, image by image
+      more than DeepFool   the same numbers less DeepFool's
+      to its class alone   towards: scenes whose second object is of r_adv's class less `control`
+      concentrated         sparser than DeepFool's perturbation, and more of it on the most relevant tenth of pixels
+      comparable size      ln(rho / the rival's) below ln 1.5: rho_1 and rho_inf against PGD, rho_inf against DeepFool
     """
-    of = {name: group.reset_index(drop=True) for name, group in rows.groupby("setting")}
-    noise = {name: group.reset_index(drop=True) for name, group in control.groupby("setting")}
-    deepfool, pgd = (of[families[name][0]] for name in ("DeepFool", "PGD"))
-    lines = []
-    for family, settings in families.items():
-        lines += [(family, 1, name, judge_attention(of[name], noise[name])) for name in settings]
-        if family not in ("DeepFool", "PGD"):
-            first, last = of[settings[0]], of[settings[-1]]
-            lines.append((family, 2, settings[-1], judge_growth(first, last)))
-            lines += [(family, 3, name, judge_concentration(of[name], deepfool)) for name in settings]
-            lines.append((family, 4, settings[0], judge_size(first, deepfool, pgd)))
-    return pd.DataFrame(lines, columns=["family", "claim", "setting", "verdict"])
+    keys, lines = [], []
+    for key, claim, part, values, other in comparisons(rows, control):
+        keys.append((*key, claim, part.half, part.measure))
+        lines.append(measured(values, other) | {"direction": part.direction})
+    table = pd.DataFrame(lines)
+    table["p_holm"] = holm(table.p.to_numpy())
+    table["verdict"] = [verdict(line) for line in table.to_dict("records")]
+    table.index = pd.MultiIndex.from_tuples(keys, names=[*COLUMNS, "claim", "half", "measure"])
+    return table
 
 
-def judge_contrast(rows: pd.DataFrame, control: pd.DataFrame, families: dict[str, list[str]]) -> pd.DataFrame:
-    """Claim 1 for every setting, by the contrast of both heatmaps: columns family, setting, verdict."""
-    of, noise = dict(list(rows.groupby("setting"))), dict(list(control.groupby("setting")))
-    lines = [
-        (family, name, judge_attention(of[name], noise[name], "contrast shift"))
-        for family, settings in families.items()
-        for name in settings
-    ]
-    return pd.DataFrame(lines, columns=["family", "setting", "verdict"])
+def comparisons(
+    rows: pd.DataFrame, control: pd.DataFrame | None
+) -> Iterator[tuple[tuple, str, Part, np.ndarray, np.ndarray | None]]:
+    """(setting, claim, part, a value per image, those of a second sample or None) of all that is tried."""
+    of = {key: group.sort_values("image") for key, group in rows.groupby(COLUMNS, sort=False)}
+    against = {} if control is None else dict(list(control.groupby(COLUMNS, sort=False)))
+    parts = parts_of(rows)
+    plain = [part for part in parts if part in ON_PARTS or not part.less]
+    deepfool = next(group for key, group in of.items() if key[0] in ("DFC", "DFF"))
+    pgd = next(group for key, group in of.items() if key[0] in ("PGDC", "PGDF"))
+    for key, group in of.items():
+        for part in parts:
+            yield key, "attention moves", part, part.values(group), None
+        for part in plain if against else []:
+            if part.half == "towards":
+                yield key, "to its class alone", part, part.values(group), part.values(against[key])
+        if key[0] not in ("LRPC", "LRPF"):
+            continue
+        ours = {float(eps): g for (attack, reading, eps), g in of.items() if (attack, reading) == key[:2]}
+        for part in plain:
+            if float(key[2]) == max(ours) > min(ours):
+                yield key, "more at larger eps", part, part.values(group) - part.values(ours[min(ours)]), None
+            yield key, "more than DeepFool", part, part.values(group) - part.values(deepfool), None
+        for measure, column in (("sparsity", SPARSITY), ("on the most relevant tenth", ON_RELEVANT)):
+            difference = group[column].to_numpy() - deepfool[column].to_numpy()
+            yield key, "concentrated", Part("", measure, 1, column), difference, None
+        for name, column, rival in (("PGD", "rho_1", pgd), ("PGD", "rho_inf", pgd), ("DeepFool", "rho_inf", deepfool)):
+            ratio = np.log(group[column].to_numpy() / rival[column].to_numpy() / SAME_RHO_FACTOR)
+            yield key, "comparable size", Part("", f"{column} against {name}", -1, column), ratio, None
 
 
-def dominance(ours: pd.DataFrame, other: pd.DataFrame) -> dict[str, float | bool]:
-    """Does `ours` dominate `other` (rows of the same images): more attention shift, no less fooling, no more rho_2?
-
-    Both shifts have to be larger image by image, as in claim 2. The rule was written after `objective="regions"` had
-    been seen on 32 scenes, where it was ahead; the other objectives had not been looked at.
+def parts_of(rows: pd.DataFrame) -> tuple[Part, ...]:
+    """Those on objects where most images have a second one, at the coarse level; else those on parts, and beside them
+    at the coarse level whether r_org's relevance leaves its object or box, where that is known.
     """
-    line = {"fooling": 100 * ours.fooled.mean(), "rho_2": ours.rho_2.mean(), AWAY: ours[AWAY].mean()}
-    if TOWARDS in ours:
-        line[TOWARDS] = ours[TOWARDS].mean()
-    line["no less fooling"] = bool(ours.fooled.mean() >= other.fooled.mean())
-    line["no more rho_2"] = bool(ours.rho_2.mean() <= other.rho_2.mean())
-    line["more shift"] = all(more_shift(ours, other))
-    line["dominates"] = line["no less fooling"] and line["no more rho_2"] and line["more shift"]
-    return line
+    known = {part: bool(rows[part.column].notna().any()) for part in ON_OBJECTS if part.column in rows}
+    if not rows.attack.iloc[0].endswith("C"):
+        return ON_PARTS
+    if known.get(ON_OBJECTS[1]) and rows[ON_OBJECTS[1].column].notna().mean() > 0.5:
+        return ON_OBJECTS
+    return tuple(part for part in ON_OBJECTS if part.half == "away" and known.get(part)) + ON_PARTS
 
 
-def more_shift(ours: pd.DataFrame, other: pd.DataFrame) -> list[bool]:
-    """Image by image: does more relevance of r_org leave its object, and more of r_adv's come to the other object?"""
-    found = [metrics.bootstrap(ours[AWAY].to_numpy() - other[AWAY].to_numpy())[2] < 0]
-    if TOWARDS in ours:
-        found.append(metrics.bootstrap(ours[TOWARDS].to_numpy() - other[TOWARDS].to_numpy())[1] > 0)
-    return found
+def measured(values: np.ndarray, other: np.ndarray | None = None) -> dict[str, float]:
+    """images, mean, low, high, effect and p of values (N,), nans left out; of values less `other`, where there is."""
+    values = values[np.isfinite(values)]
+    if other is None:
+        mean, low, high = metrics.bootstrap(values)
+        spread = values.std(ddof=1) if len(values) > 1 else np.nan
+        return {"images": len(values), "mean": mean, "low": low, "high": high} | {
+            "effect": mean / spread if spread else np.nan,
+            "p": sign_flip_p(values),
+        }
+    other = other[np.isfinite(other)]
+    if min(len(values), len(other)) < 2:
+        return {"images": 0} | dict.fromkeys(("mean", "low", "high", "effect", "p"), np.nan)
+    rng = np.random.default_rng(0)
+    means = [rng.choice(sample, (2000, len(sample))).mean(1) for sample in (values, other)]
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    mean = values.mean() - other.mean()
+    degrees = len(values) - 1, len(other) - 1
+    pooled = np.sqrt((degrees[0] * values.var(ddof=1) + degrees[1] * other.var(ddof=1)) / sum(degrees))
+    found = {"images": len(values) + len(other), "mean": mean, "low": low, "high": high}
+    return found | {"effect": mean / pooled if pooled else np.nan, "p": relabelled_p(values, other)}
 
 
-def verdict(*found: bool) -> str:
-    return "supported" if all(found) else "partly" if any(found) else "not supported"
+def sign_flip_p(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> float:
+    """Two-sided p of a mean of 0, when each value's sign may as well be the other one (Fisher 1935). nan for none."""
+    if not len(values):
+        return np.nan
+    signs = np.random.default_rng(seed).integers(0, 2, (draws, len(values)), dtype=np.int8) * 2 - 1
+    return p_of(abs(signs @ values), abs(values.sum()))
+
+
+def relabelled_p(values: np.ndarray, other: np.ndarray, draws: int = DRAWS, seed: int = 0) -> float:
+    """Two-sided p of equal means, when images may as well belong to the other sample."""
+    both = np.concatenate([values, other])
+    rng, n, total = np.random.default_rng(seed), len(values), both.sum()
+    sums = np.array([rng.permutation(both)[:n].sum() for _ in range(draws)])
+    difference = abs(sums / n - (total - sums) / len(other))
+    return p_of(difference, abs(values.mean() - other.mean()))
+
+
+def p_of(drawn: np.ndarray, found: float) -> float:
+    """The share of draws as extreme as what was found, itself counted. Equal up to rounding is as extreme."""
+    return (1 + (drawn >= found * (1 - 1e-9)).sum()) / (1 + len(drawn))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of p (N,): the k-th smallest times N - k + 1, never falling, at most 1; nan stays."""
+    corrected = np.full(len(p), np.nan)
+    order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
+    return corrected
+
+
+def verdict(line: dict) -> str:
+    """By the rules at the top; line: with images, mean, effect, p_holm and direction."""
+    if line["images"] < LEAST_IMAGES:
+        return "too few"
+    if not line["p_holm"] < ALPHA:
+        return "not shown"
+    large = abs(line["effect"]) >= LEAST_EFFECT and abs(line["mean"]) >= LEAST_MEAN
+    if line["mean"] * line["direction"] > 0:
+        return "supported" if large else "too small"
+    return "the reverse" if large else "not shown"
+
+
+# ------------------------------------------------------------------------------------------------------ how it is told
+def read(path: Path) -> pd.DataFrame:
+    """The lines of `judge`, as `provenance.save_table` wrote them."""
+    index = [*COLUMNS, "claim", "half", "measure"]
+    table = pd.read_csv(path, dtype=dict.fromkeys(index, str)).fillna(dict.fromkeys(index, ""))
+    return table.set_index(index)
+
+
+def overview(judged: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts of every part of every claim, a column for each attack and reading; over eps, where they differ."""
+    lines = judged.reset_index()
+    lines["who"] = [", ".join(part for part in key if part) for key in lines[["attack", "reading"]].values]
+
+    def told(group: pd.DataFrame) -> str:
+        bounds = group.groupby("verdict", sort=False).eps.agg(", ".join)
+        return bounds.index[0] if len(bounds) == 1 else "; ".join(f"{name} at {eps}" for name, eps in bounds.items())
+
+    keys = ["claim", "half", "measure", "who"]
+    cells = lines.groupby(keys, sort=False)[["eps", "verdict"]].apply(told).unstack("who")
+    order = lines[keys[:3]].drop_duplicates().itertuples(index=False, name=None)
+    return cells.reindex(index=pd.MultiIndex.from_tuples(order, names=keys[:3]), columns=lines.who.unique()).fillna("")
+
+
+def tally(judged: pd.DataFrame, claim: str = "attention moves") -> pd.DataFrame:
+    """Of one claim's parts: how many settings of the paper's attack, and of the others, support each of them.
+
+    Index half and measure; columns images (the fewest), the range of means of the paper's attack, and "supported by".
+    """
+    lines = judged.xs(claim, level="claim").reset_index()
+    found = {}
+    for key, group in lines.groupby(["half", "measure"], sort=False):
+        ours = group[group.attack.isin(["LRPC", "LRPF"])]
+        low, high = (round(value, 3) + 0.0 for value in (ours["mean"].min(), ours["mean"].max()))  # + 0: no "-0.000"
+        line = {"images": group.images.min(), "mean": f"{low:+.3f} to {high:+.3f}"}
+        for name, part in (("LRPC or LRPF", ours), ("the others", group.drop(ours.index))):
+            line[f"supported, {name}"] = f"{(part.verdict == 'supported').sum()} of {len(part)}"
+        found[key] = line | {"the reverse": f"{(group.verdict == 'the reverse').sum()} of {len(group)}"}
+    return pd.DataFrame(found).T.rename_axis(["half", "measure"])

@@ -146,14 +146,17 @@ class CoarseToFine(nn.Module):
         Raises ValueError where the hierarchy asks for an output that the model does not have: here where the model's
         settings tell their number, else when it is first used.
         """
-        largest = max(max(group) for group in hierarchy.class_indices)
+        groups = hierarchy.class_indices
+        if groups is None:
+            raise ValueError("the hierarchy has no class indices, which say what the model's outputs are")
+        largest = max(max(group) for group in groups)
         if (outputs := model.settings.get("n_classes", largest + 1)) <= largest:
             raise ValueError(
                 f"the hierarchy has a class at output {largest}, the model {outputs} outputs; give the model that its "
                 "class indices were written for"
             )
-        # A sequence stays one sequence, so that relevance need not take the slower way through zennit.
-        layers = list(model.layers) if isinstance(model.layers, nn.Sequential) else [model.layers]
+        # A sequence stays one sequence; a subclass may have a forward of its own, and stays whole.
+        layers = list(model.layers) if type(model.layers) is nn.Sequential else [model.layers]
 
         # The new networks take the images that the model takes.
         settings = {name: value for name, value in model.settings.items() if name == "image_size"}
@@ -163,8 +166,8 @@ class CoarseToFine(nn.Module):
             network.mean, network.std = model.mean, model.std
             return network.train(model.training)
 
-        fine = [ending_in(Slice(group)) if len(group) > 1 else SingleClass() for group in hierarchy.class_indices]
-        classifier = cls(ending_in(GroupLogSumExp(hierarchy.class_indices)), fine, hierarchy)
+        fine = [ending_in(Slice(group)) if len(group) > 1 else SingleClass() for group in groups]
+        classifier = cls(ending_in(GroupLogSumExp(groups)), fine, hierarchy)
         return classifier.to(model.mean.device).train(model.training)
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -118,7 +119,7 @@ class Sent:
     hooks need.
     """
 
-    value: object
+    value: Any
 
 
 def received(sent: Sent) -> Sent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -27,7 +28,7 @@ from c2f_lrp.attacks.lrp_attack import LRPAttack
 from c2f_lrp.attacks.pgd import PGD
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images, stack
-from c2f_lrp.datasets.imagenet import decode, open_photo, resize_and_crop
+from c2f_lrp.datasets.opening import decode, open_photo, resize_and_crop
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.metrics import relevance_mass
 from c2f_lrp.objectives import adversarial_labels
@@ -40,7 +41,8 @@ LEVELS = ("coarse", "fine")
 ATTACKS: dict[str, dict[str, str]] = {}  # names in attacks.ATTACKS, by title and level
 for name in attacks.ATTACKS:
     ATTACKS.setdefault(attack_class(name).title, {})[attack_class(name).level] = name
-OWN_BOUNDS = {attack_class(name).eps for name in attacks.ATTACKS if issubclass(attack_class(name), BoundedAttack)}
+KINDS = [attack_class(name) for name in attacks.ATTACKS]
+OWN_BOUNDS = {kind.eps for kind in KINDS if issubclass(kind, BoundedAttack)}  # type: ignore[misc]
 BOUNDS = sorted({0.5, 1, 1.5, 4, 6, 8, 10, 15, 20, 30, 40} | OWN_BOUNDS)  # of 255; every attack's own default is there
 # None stands for the attack's own default, which the command and Python have too.
 # Our attention loss has no end: it is descended for all steps, and the best of them is shown.
@@ -197,7 +199,7 @@ def run_trace(trace: Trace, each: Callable[[], None] = lambda: None) -> Trace:
 def choose_attack(name: str, eps: float, loss: dict, size: float | None, count: int | None, reading: dict) -> Attack:
     """The attack that the widgets say; what they leave open is the attack's own default."""
     chosen = attack_class(name)
-    settings = {} if count is None else {"iterations": count}
+    settings: dict[str, Any] = {} if count is None else {"iterations": count}
     if not issubclass(chosen, BoundedAttack):
         return chosen(**settings)
     settings["eps"] = eps
@@ -227,6 +229,7 @@ def attention(trace: Trace, image: Images, before: Panel, now: Panel) -> str:
         return "How much relevance left the object cannot be said: nobody drew outlines in this photograph."
     places = {"on the object (solid line)": image.object_masks}
     if image.secondary_masks is not None and image.secondary_masks.any():
+        assert image.secondary_coarse is not None
         other = trace.classifier.hierarchy.coarse_names[image.secondary_coarse.item()]
         places[f"on the {other} beside it (dotted)"] = image.secondary_masks
     moves = []
@@ -411,7 +414,7 @@ class Demo:
             self.reading: next(iter(READINGS.values())),
         }
         if issubclass(chosen, BoundedAttack):
-            quiet[self.eps] = example.eps or chosen.eps
+            quiet[self.eps] = example.eps or chosen.eps  # type: ignore[misc]  # its default
         for control, value in quiet.items():
             self.set_quietly(control, value=value)
         self.look = example.look
@@ -425,7 +428,7 @@ class Demo:
         """Another attack: its own bound goes with it."""
         chosen = attack_class(ATTACKS[self.attack.value][self.level.value])
         if issubclass(chosen, BoundedAttack):
-            self.set_quietly(self.eps, value=chosen.eps)
+            self.set_quietly(self.eps, value=chosen.eps)  # type: ignore[misc]
         self.look = ""
         self.attack_again()
 

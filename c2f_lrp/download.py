@@ -11,7 +11,7 @@ import zlib
 from http.client import HTTPException
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO
+from typing import IO
 from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, build_opener
 
@@ -75,7 +75,7 @@ def fetch(url: str, path: Path, sha256: str) -> Path:
     return path
 
 
-def extract(archive: Path | BinaryIO, folder: Path, name: str | None = None) -> int:
+def extract(archive: Path | IO[bytes], folder: Path, name: str | None = None) -> int:
     """Unpack a tar archive (also compressed) or a zip archive into the new folder `folder`; returns how many files.
 
     `archive` may be an open file, such as a member of another archive, with `name` to call it in errors. Raises
@@ -107,7 +107,7 @@ def extract(archive: Path | BinaryIO, folder: Path, name: str | None = None) -> 
     return count
 
 
-def _unpack_tar(file: BinaryIO, folder: Path, name: str) -> int:
+def _unpack_tar(file: IO[bytes], folder: Path, name: str) -> int:
     if not hasattr(tarfile, "data_filter"):
         raise RuntimeError("Python 3.11.4 or newer is needed, whose tarfile can tell harmless members")
     count = 0
@@ -128,7 +128,7 @@ def _unpack_tar(file: BinaryIO, folder: Path, name: str) -> int:
     return count
 
 
-def _unpack_zip(file: BinaryIO, folder: Path, name: str) -> int:
+def _unpack_zip(file: IO[bytes], folder: Path, name: str) -> int:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         for member in members:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from c2f_lrp import metrics
-from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP, choose_lrp
+from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
 from c2f_lrp.metrics import NORMS
 from c2f_lrp.objectives import adversarial_labels
 
 BATCH = 32
+
+RIVALS = {"r_org": "r_adv", "r_adv": "r_org", "r_low": "r_org"}  # whose heatmap a label's is contrasted with
 
 
 def measure(
@@ -24,36 +24,44 @@ def measure(
     images: Images,
     perturbation: Tensor,
     level: str = "coarse",
-    init: str = "one_hot",
-    bias: str = "absorb",
+    clean: "list[tuple[LRP, Tensor, Explanation]] | None" = None,
 ) -> pd.DataFrame:
     """One row per image: where the relevance of its label and of the runner-up lies before and after, where the
-    perturbation lies, and how alike the heatmaps are before and after.
+    perturbation (N, 3, H, W), in pixel units, lies, and how alike the heatmaps are before and after.
 
     level: whose heatmaps and labels; at the "fine" one those of the fine network of each image's coarse class. Heatmaps
-    are in one reading for all attacks, whatever an attack itself descended. r_org, r_adv: the labels of the clean
-    images, eq. (6) or (8); r_low, the label with the smallest score, serves as control: it takes no part, unless there
-    are but two. Columns with masks are left out where the images have none. fooled: as in `AttackResult`.
+    are in one reading for all attacks, whatever an attack itself descended: that of `clean`, which `explain_all` gives
+    (None: its default). r_org, r_adv: the labels of the clean images, eq. (6) or (8). Columns with masks are left out
+    where the images have none, and nan where an image's is empty. fooled: as in `AttackResult`.
     """
-    labels = [None] if level == "coarse" else images.coarse.unique().tolist()
     parts = []
+    for lrp, rows, before in explain_all(classifier, images, level) if clean is None else clean:
+        part, eta = images[rows.tolist()], perturbation[rows]
+        with torch.no_grad():
+            label = lrp.classifier(part.pixels + eta).argmax(1)
+            fooled = label != before.org
+            if level == "fine":
+                fooled &= classifier.coarse(part.pixels + eta).argmax(1) == part.coarse
+        columns = {"fooled": fooled, "r_org": before.org, "r_adv": before.adv, "label": label}
+        columns |= {name: metrics.perceptibilities(eta, part.pixels, p) for name, p in NORMS.items()}
+        columns |= localisation(lrp, part, eta, before)
+        parts.append(pd.DataFrame({n: value.cpu().numpy() for n, value in columns.items()}, pd.Index(rows.tolist())))
+    return pd.concat(parts).sort_index()
+
+
+def explain_all(
+    classifier: CoarseToFine, images: Images, level: str = "coarse", init: str = "one_hot", bias: str = "absorb"
+) -> "list[tuple[LRP | ZennitLRP, Tensor, Explanation]]":
+    """The clean images' explanations with that of r_low, in small batches: what explains, rows, explanation."""
+    labels = [None] if level == "coarse" else images.coarse.unique().tolist()
+    found = []
     for label in labels:
         network = classifier.coarse if label is None else classifier.fine[label]
         chosen = torch.ones_like(images.coarse) if label is None else images.coarse == label
         lrp = choose_lrp(network, init, bias)
         for rows in chosen.nonzero().flatten().split(BATCH):
-            part, eta = images[rows.tolist()], perturbation[rows]
-            before = explain(lrp, part.pixels, control=True)
-            with torch.no_grad():
-                fooled = network(part.pixels + eta).argmax(1) != before.org
-                if label is not None:
-                    fooled &= classifier.coarse(part.pixels + eta).argmax(1) == part.coarse
-            columns = {"fooled": fooled, "r_org": before.org, "r_adv": before.adv}
-            columns |= {name: metrics.perceptibilities(eta, part.pixels, p) for name, p in NORMS.items()}
-            columns |= localisation(lrp, part, eta, before)
-            index = pd.Index(rows.tolist())
-            parts.append(pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()}, index))
-    return pd.concat(parts).sort_index()
+            found.append((lrp, rows, explain(lrp, images.pixels[rows], control=True)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Explanation:
 
 @torch.no_grad()
 def explain(lrp: LRP, pixels: Tensor, control: bool = False) -> Explanation:
-    """Of images (N, 3, H, W); control: r_low too."""
+    """Of images (N, 3, H, W). control: with r_low, the label of the smallest score, which takes no part."""
     logits = lrp.classifier(pixels)
     org, adv = adversarial_labels(logits)
     labels = {"r_org": org, "r_adv": adv} | ({"r_low": logits.argmin(1)} if control else {})
@@ -78,56 +86,50 @@ def explain(lrp: LRP, pixels: Tensor, control: bool = False) -> Explanation:
 
 @torch.no_grad()
 def localisation(lrp: LRP, images: Images, perturbation: Tensor, before: Explanation) -> dict[str, Tensor]:
-    """The measures of where relevance and perturbation lie, (N,) each, by name."""
+    """The measures of where relevance and perturbation lie, (N,) each, by name.
+
+    "shift" is a share after the attack less the share before. A label's "parts" are the tenth of pixels that speak most
+    for it on the clean image and not as much for its rival (`metrics.contrast`): r_adv for r_org, r_org for the others.
+    The columns of r_low are nan where it is r_adv, for then it takes part.
+    """
     after = lrp.relevances(images.pixels + perturbation, list(before.labels.values()))
-    org, org_after = before.heatmaps["r_org"], after[0]
-    pair, pair_after = (org, before.heatmaps["r_adv"]), (org_after, after[1])
+    was, now = before.heatmaps, dict(zip(before.labels, after, strict=True))
     contrasts = {
-        "r_org": (metrics.contrast(*pair), metrics.contrast(*pair_after)),
-        "r_adv": (metrics.contrast(*reversed(pair)), metrics.contrast(*reversed(pair_after))),
+        label: tuple(metrics.contrast(maps[label], maps[RIVALS[label]]) for maps in (was, now)) for label in was
     }
     columns = {}
     masks = {"object": images.object_masks, "other object": images.secondary_masks}
+    masks = {name: mask.to(perturbation.device) for name, mask in masks.items() if mask is not None}
+    for label in was:
+        parts = metrics.most_relevant(contrasts[label][0])
+        for name, mask in (masks | {"its parts": parts}).items():
+            for kind, pair in (("", (was[label], now[label])), ("contrast ", contrasts[label])):
+                mass = [metrics.relevance_mass(heatmap, mask) for heatmap in pair]
+                columns[f"{kind or 'mass '}of {label} on {name}, before"] = mass[0]
+                columns[f"{kind}shift of {label} on {name}"] = mass[1] - mass[0]
     for name, mask in masks.items():
-        if mask is None:
-            continue
-        mask = mask.to(perturbation.device)
-        for (label, was), now in zip(before.heatmaps.items(), after, strict=True):
-            mass = [metrics.relevance_mass(heatmap, mask) for heatmap in (was, now)]
-            columns[f"mass of {label} on {name}, before"] = mass[0]
-            columns[f"shift of {label} on {name}"] = mass[1] - mass[0]
-        for label, (was, now) in contrasts.items():
-            mass = [metrics.relevance_mass(difference, mask) for difference in (was, now)]
-            columns[f"contrast of {label} on {name}, before"] = mass[0]
-            columns[f"contrast shift of {label} on {name}"] = mass[1] - mass[0]
-        columns[f"rank of r_org on {name}, before"] = metrics.relevance_rank(org, mask)
+        columns[f"rank of r_org on {name}, before"] = metrics.relevance_rank(was["r_org"], mask)
         columns[f"perturbation on {name}"] = metrics.perturbation_share(perturbation, mask)
-        columns[f"share of the image, {name}"] = mask.float().mean((1, 2))
+        columns[f"share of the image, {name}"] = metrics.mask_share(mask)
+    if "r_low" in was:  # seen as r_org is, against r_adv
+        pair = [metrics.contrast(maps["r_low"], maps["r_adv"]) for maps in (was, now)]  # type: ignore[assignment]
+        parts = metrics.most_relevant(pair[0])
+        for kind, maps in (("", (was["r_low"], now["r_low"])), ("contrast ", pair)):
+            mass = [metrics.relevance_mass(heatmap, parts) for heatmap in maps]
+            columns[f"{kind}shift of r_low on its parts, against r_adv"] = mass[1] - mass[0]
+        third = before.labels["r_low"] != before.adv
+        columns |= {name: values.where(third, torch.nan) for name, values in columns.items() if "of r_low" in name}
     columns["perturbation on the most relevant tenth"] = metrics.perturbation_share(
-        perturbation, metrics.most_relevant(org)
+        perturbation, metrics.most_relevant(was["r_org"])
     )
     columns["sparsity of the perturbation (Hoyer)"] = metrics.hoyer(perturbation)
     columns["entropy of the perturbation"] = metrics.entropy(perturbation)
-    columns["cosine of r_org's heatmap, before and after"] = metrics.cosine(org, org_after)
-    columns["rank correlation of r_org's heatmap, before and after"] = metrics.rank_correlation(org, org_after)
-    columns["cosine of both labels' heatmaps, before"] = metrics.cosine(*pair)
+    columns["cosine of r_org's heatmap, before and after"] = metrics.cosine(was["r_org"], now["r_org"])
+    columns["rank correlation of r_org's heatmap, before and after"] = metrics.rank_correlation(
+        was["r_org"], now["r_org"]
+    )
+    columns["cosine of both labels' heatmaps, before"] = metrics.cosine(was["r_org"], was["r_adv"])
     return columns
-
-
-def perturb(classifier: CoarseToFine, images: Images, attacks: dict[str, Attack]) -> dict[str, Tensor]:
-    """The perturbation (N, 3, H, W) of every attack, by its name. Images are to be classified correctly."""
-    progress = tqdm(attacks.items(), desc="attacks", leave=False)
-    labelled = images.pixels, images.coarse, images.fine
-    return {name: attack(classifier, *labelled).perturbation for name, attack in progress}
-
-
-def measure_all(
-    classifier: CoarseToFine, images: Images, perturbations: dict[str, Tensor], level: str = "coarse", **reading
-) -> pd.DataFrame:
-    """The rows of `measure` for each perturbation (N, 3, H, W), with its name in the column `setting`."""
-    progress = tqdm(perturbations.items(), desc="measures", leave=False)
-    parts = [measure(classifier, images, eta, level, **reading).assign(setting=name) for name, eta in progress]
-    return pd.concat(parts, ignore_index=True)
 
 
 def with_intervals(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -51,11 +51,10 @@ def relevance_mass(heatmap: Tensor, masks: Tensor) -> Tensor:
     """Share of the positive relevance that lies inside the masks.
 
     "Relevance mass accuracy" of Arras, Osman and Samek, "CLEVR-XAI" (Information Fusion 2022). nan where a heatmap has
-    no positive relevance.
+    no positive relevance, and for an empty mask: no object, nothing to lie on.
     """
     check_masks(heatmap, masks)
-    positive = per_pixel(heatmap).clamp(min=0)
-    return (positive * masks).sum((1, 2)) / positive.sum((1, 2))
+    return mass_inside(per_pixel(heatmap).clamp(min=0), masks)
 
 
 def relevance_rank(heatmap: Tensor, masks: Tensor) -> Tensor:
@@ -83,13 +82,17 @@ def most_relevant(heatmap: Tensor, share: float = 0.1) -> Tensor:
 
 # ------------------------------------------------------------------------------------------ where a perturbation lies
 def perturbation_share(perturbation: Tensor, masks: Tensor) -> Tensor:
-    """Share of ||eta||_1 inside the masks; nan without a perturbation.
+    """Share of ||eta||_1 inside the masks; nan without a perturbation and for an empty mask.
 
-    Compare it with the masks' share of the image: that is what a perturbation spread evenly has.
+    Compare it with the masks' share of the image (`mask_share`): that is what a perturbation spread evenly has.
     """
     check_masks(perturbation, masks)
-    size = per_pixel(perturbation.abs())
-    return (size * masks).sum((1, 2)) / size.sum((1, 2))
+    return mass_inside(per_pixel(perturbation.abs()), masks)
+
+
+def mask_share(masks: Tensor) -> Tensor:
+    """Share of the image's pixels inside the masks, bool (N, H, W); nan for an empty one, which is no object."""
+    return masks.float().mean((1, 2)).where(masks.any(2).any(1), torch.nan)
 
 
 def hoyer(perturbation: Tensor) -> Tensor:
@@ -114,8 +117,14 @@ def entropy(perturbation: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------- two heatmaps compared
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the angle between two heatmaps (or gradients), over all their entries."""
-    return torch.cosine_similarity(a.flatten(1), b.flatten(1))
+    """Cosine of the angle between two heatmaps (or gradients), over all their entries; nan where one is zero.
+
+    Each is divided by its largest entry first: `torch.cosine_similarity` adds 1e-8 to norms that may be 1e-10, and
+    squares of small float32 gradients are zero.
+    """
+    a, b = (x.flatten(1) for x in (a, b))
+    a, b = (x / x.abs().amax(1, keepdim=True) for x in (a, b))
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 
 
 def contrast(a: Tensor, b: Tensor) -> Tensor:
@@ -142,6 +151,11 @@ def per_pixel(values: Tensor) -> Tensor:
     if values.ndim != 4:
         raise ValueError(f"shape {tuple(values.shape)} was given; give a batch (N, 3, H, W)")
     return values.sum(1)
+
+
+def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
+    """Share of values >= 0 (N, H, W) inside the masks (N, H, W); nan where there are none, and for an empty mask."""
+    return ((values * masks).sum((1, 2)) / values.sum((1, 2))).where(masks.any(2).any(1), torch.nan)
 
 
 def check_masks(values: Tensor, masks: Tensor) -> None:

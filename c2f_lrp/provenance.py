@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from c2f_lrp import shards
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
@@ -54,6 +56,38 @@ def drawn(figure: Figure, **options) -> bytes:
     file = BytesIO()
     figure.savefig(file, **options)
     return file.getvalue()
+
+
+def save_animation(
+    figures: Iterable[Figure],
+    name: str,
+    profile: str,
+    parameters: dict,
+    out: str | Path | None = None,
+    *,
+    milliseconds: int = 500,
+    rest: int = 2500,
+) -> Path:
+    """Write NAME.gif and NAME.json, both or none; returns the gif's path. It repeats for ever.
+
+    figures: one for each frame, all of one size; milliseconds: how long each is shown, rest: the first and the last.
+    Raises ValueError without a figure.
+    """
+    frames = []
+    for figure in figures:
+        with Image.open(BytesIO(drawn(figure, format="png", dpi=100, bbox_inches=figure.bbox_inches))) as frame:
+            # One palette a frame and no dithering: noise that flickers would pass for something that moves.
+            frames.append(frame.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE))
+    if not frames:
+        raise ValueError(f"{name} has no frame; give at least one figure")
+    last = len(frames) - 1
+    shown = [rest if k in (0, last) else milliseconds for k in range(len(frames))]
+    folder, file = output_folder(profile, out), BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0, optimize=False)
+    with atomic_write(folder / f"{name}.gif", folder / f"{name}.json") as (gif, sidecar):
+        gif.write_bytes(file.getvalue())
+        write_sidecar(sidecar, {f"{name}.gif": gif}, profile, parameters)
+    return folder / f"{name}.gif"
 
 
 def save_table(
@@ -123,7 +157,11 @@ def write_sidecar(
         **({"sources": {name: sha256(file) for name, file in sources.items()}} if sources else {}),
         profile=profile,
         parameters=parameters,
-        **({"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}} if kept else {}),
+        **(
+            {"rows": {"count": len(rows), "shards": list(kept), "sha256": shards.combined(kept)}}
+            if rows is not None and kept
+            else {}
+        ),
         # Attacks draw nothing at random but for their start, where they are told to: training and the scenes do.
         seeds={"training": sorted({int(row["seed"]) for row in networks if row["seed"]})}
         | reader_class(settings).seeds
@@ -136,7 +174,7 @@ def write_sidecar(
         threads=torch.get_num_threads(),
         written=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def verify(folder: Path) -> list[str]:
@@ -154,7 +192,7 @@ def verify(folder: Path) -> list[str]:
     found, described = [], set()
     for path in sidecars:
         try:
-            told = json.loads(path.read_text())
+            told = json.loads(path.read_text(encoding="utf-8"))
             settings, files, weights = get_profile(told["profile"]), told["files"], told["checkpoints"]
             manifest, made_by = told.get("manifest"), told["versions"]["c2f_lrp"]
             rows = told.get("rows", {"shards": [], "sha256": None})

@@ -6,15 +6,18 @@ import math
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from c2f_lrp import metrics
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.attacks.base import input_gradient
+from c2f_lrp.claims import holm, measured
+from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation import evaluate, summarize
-from c2f_lrp.lrp import LRP, choose_lrp
+from c2f_lrp.lrp import LRP, ZPlus, choose_lrp
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.tables import paper_values
 
@@ -73,9 +76,102 @@ def gradient_cosines(network: nn.Module, pixels: Tensor, readings: dict[str, dic
         lrp = LRP(network, choice["init"], choice["bias"])
         gradient = input_gradient(lambda x, lrp=lrp, p=choice["p"]: lrp_loss(lrp, x, org, adv, p), pixels)
         norms = gradient.flatten(1).norm(dim=1)
-        cosines = metrics.cosine(gradient, reference).where(norms > 0, torch.nan)
+        cosines = metrics.cosine(gradient, reference)
         rows.append(pd.DataFrame({"reading": name, "cosine": cosines.cpu().numpy(), "norm": norms.cpu().numpy()}))
     return pd.concat(rows, ignore_index=True)
+
+
+def directions(
+    classifier: CoarseToFine,
+    images: Images,
+    readings: dict[str, dict],
+    level: str = "coarse",
+    eps: float = 10,
+    **settings,
+) -> pd.DataFrame:
+    """One row per reading and image: where the loss points at the clean image, and whether the attack fools it.
+
+    Columns reading, image, cosine and norm (as in `gradient_cosines`, in float64), fooled, iterations. readings: by
+    name, `init`, `bias` and `p`. images: float32, classified correctly, of classes that the level can attack. settings:
+    of LRPC or LRPF, such as iterations.
+    """
+    attack = LRPC if level == "coarse" else LRPF
+    parts = []
+    for label in [0] if level == "coarse" else images.coarse.unique().tolist():
+        network, _ = level_network(classifier, level, label)
+        part = images if level == "coarse" else images[images.coarse == label]
+        rows = gradient_cosines(copy.deepcopy(network).double(), part.pixels.double(), readings)
+        results = [
+            attack(eps=eps, **choice, **settings)(classifier, part.pixels, part.coarse, part.fine)
+            for choice in readings.values()
+        ]
+        rows["fooled"] = torch.cat([result.fooled for result in results]).cpu().numpy()
+        rows["iterations"] = torch.cat([result.iterations for result in results]).cpu().numpy()
+        parts.append(rows.assign(image=list(part.names) * len(readings)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def sign_and_fooling(rows: pd.DataFrame) -> pd.DataFrame:
+    """Does the sign of the cosine predict which images are fooled? One line per reading of the rows of `directions`.
+
+    Columns: how many images the loss points with the margin on (cosine > 0) and against it (the others), the per cent
+    fooled of each, their difference in points with its 95 % bootstrap interval, the p of a randomisation test, and p
+    after Holm's correction over the readings (`c2f_lrp.claims`). nan where one of the two groups has less than two.
+    """
+    lines = {}
+    for reading, group in rows.dropna(subset="cosine").groupby("reading", sort=False):
+        ahead = group.cosine > 0
+        towards, against = (100.0 * group.fooled[some].to_numpy() for some in (ahead, ~ahead))
+        line: dict[str, float] = {"images, with": len(towards), "images, against": len(against)}
+        line |= {
+            f"fooled, {name}": v.mean() if len(v) else math.nan for name, v in (("with", towards), ("against", against))
+        }
+        found = measured(towards, against)
+        lines[reading] = line | {"difference": found["mean"]} | {name: found[name] for name in ("low", "high", "p")}
+    table = pd.DataFrame(lines).T.rename_axis("reading")
+    table["p_holm"] = holm(table.p.to_numpy())
+    return table.astype({"images, with": int, "images, against": int})
+
+
+def identity_2(network: nn.Module, pixels: Tensor) -> dict[str, float]:
+    """Does relevance that starts at 1 arrive whole where biases are ignored, as eqs. (3)-(5) are printed?
+
+    network: a `Classifier` in float64. pixels: (N, 3, H, W), scaled to the size that the network takes. Means over the
+    images of the total at the pixels, of the label; the largest |loss| of eq. (7); and of all units behind the layers
+    with weights, the first aside, that fire, the percentage whose contributions are none positive.
+    """
+    size = network.settings.get("image_size")
+    images = pixels.double()
+    if size and images.shape[-1] != size:
+        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    rule = CountingZPlus()
+    lrp = LRP(network, "one_hot", "ignore", rule)
+    with torch.no_grad():
+        org, adv = adversarial_labels(network(images))
+        totals = lrp.totals(images)
+        total_org, total_adv = (totals.gather(1, label[:, None]) for label in (org, adv))
+    return {
+        "mean total": total_org.mean().item(),
+        "largest |loss|": (total_org - total_adv).abs().max().item(),
+        "units that fire by their bias alone, %": 100 * sum(rule.alone) / sum(rule.fired),
+    }
+
+
+class CountingZPlus(ZPlus):
+    """Eq. (4), counting in each layer the units that fire, and those that do so with no positive contribution."""
+
+    fired: list[int]
+    alone: list[int]
+
+    def __init__(self):
+        object.__setattr__(self, "fired", [])  # the rule it extends is frozen
+        object.__setattr__(self, "alone", [])
+
+    def totals(self, layer, a: Tensor, reach: Tensor | None, absorb: bool) -> tuple[Tensor, Tensor | None]:
+        fires = layer(a) > 0
+        self.fired.append(fires.sum().item())
+        self.alone.append((fires & (layer.positive(layer.halves(a)) <= 0)).sum().item())
+        return super().totals(layer, a, reach, absorb)
 
 
 def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
@@ -98,7 +194,7 @@ def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
             lines.append(line)
     table = pd.DataFrame(lines).set_index(["by", "precision"])
     table["cosine with the other precision"] = [
-        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).mean().item()
+        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).nanmean().item()
         if steps[backend, torch.float32].any() and steps[backend, torch.float64].any()
         else float("nan")
         for _ in range(2)

@@ -37,9 +37,10 @@ CODE = (
     "metrics.py",
     "objectives.py",
 )
-# Rows are named by what this code means: its syntax without docstrings, comments, imports and the names of files. So
-# prose and moves rename nothing, and any change of what is computed does. Where a row changes its meaning and no line
-# of the code above shows it (a library computes something else, say), raise this number: all rows are then made anew.
+# Rows are named by what this code means: its syntax without docstrings, comments, imports, types of arguments and the
+# names of files. So prose, types and moves rename nothing, and any change of what is computed does. Where a row changes
+# its meaning and no line of the code above shows it (a library computes something else, say), raise this number: all
+# rows are then made anew.
 MEANING = 1
 
 
@@ -54,7 +55,8 @@ def software() -> dict[str, str]:
 def meaning(sources: list[str]) -> str:
     """A hash of Python sources that keeps to what they compute.
 
-    Docstrings, comments, blank lines, imports, and the order of the definitions and the files they are in do not count.
+    Docstrings, comments, blank lines, imports, types of arguments and of what is returned, and the order of the
+    definitions and the files they are in do not count. Types of a class's fields do: a ClassVar is no setting.
     """
     imports = (ast.Import, ast.ImportFrom)
     parts = [
@@ -67,12 +69,13 @@ def meaning(sources: list[str]) -> str:
 
 
 def plain(node) -> str:
-    """A syntax tree as text: without docstrings, and the same in every version of Python (`ast.dump` is not)."""
+    """A syntax tree as text: without docstrings and types of arguments, alike in every Python (`ast.dump` is not)."""
     if isinstance(node, list):
         return f"[{', '.join(plain(part) for part in node if not is_docstring(part))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = ((name, value) for name, value in ast.iter_fields(node) if name != "kind" and value not in (None, []))
+    ignored = ("annotation", "kind") if isinstance(node, ast.arg) else ("kind", "returns")
+    fields = ((name, value) for name, value in ast.iter_fields(node) if name not in ignored and value not in (None, []))
     return f"{type(node).__name__}({', '.join(f'{name}={plain(value)}' for name, value in fields)})"
 
 

@@ -5,6 +5,7 @@ Text stays text, so it is legible at any width and can be read aloud. Computes n
 
 import base64
 import html
+from collections.abc import Sequence
 from io import BytesIO
 
 import matplotlib
@@ -58,7 +59,7 @@ def picture(pixels: np.ndarray, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{code}">'
 
 
-def coloured(heatmap: Tensor, end: float, colours: str, outlines: list[Tensor] = ()) -> np.ndarray:
+def coloured(heatmap: Tensor, end: float, colours: str, outlines: Sequence[Tensor] = ()) -> np.ndarray:
     """A map (C, H, W) in diverging colours, channels summed, uint8; `end` ends the scale.
 
     outlines: masks (H, W), drawn as lines; the first is solid, those after it dotted.
@@ -74,7 +75,7 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
-def outlined(pixels: np.ndarray, outlines: list[Tensor]) -> np.ndarray:
+def outlined(pixels: np.ndarray, outlines: Sequence[Tensor]) -> np.ndarray:
     """Pixels (H, W, 3) with the border of each mask drawn in black."""
     for number, mask in enumerate(outlines):
         inside = np.pad(enlarged(mask.cpu().numpy()), 1)

@@ -1,9 +1,10 @@
 """The paper's equations once more: slow, plain, in NumPy, float64, one image at a time.
 
-The judge of the package's fast code, written from the paper alone. A network is read into a list of layers on flat
-vectors, so that a convolution is a matrix W (outputs j, inputs i) with almost only zeros, flattening is nothing, and
-every sum over i or j below is the sum that the equation prints. The first matrix takes pixels in [0, 255]: the
-normalisation is folded into it, so the bounds of eq. (5) are l = 0 and h = 255.
+The judge of the package's fast code, written from the paper alone. A network is a list of nodes on flat vectors, each
+a layer and the values that it looks at: value 0 is the image, value k + 1 what node k makes. A convolution is a matrix
+W (outputs j, inputs i) with almost only zeros, flattening is nothing, and every sum over i or j below is the sum that
+the equation prints. The matrices that look at the image take pixels in [0, 255]: the normalisation is folded into them,
+so the bounds of eq. (5) are l = 0 and h = 255.
 
 `x` is one image as a flat vector, channels first. Gradients are complex-step derivatives, exact to rounding: every
 function here is analytic wherever it has a derivative, and compares real parts only.
@@ -33,50 +34,123 @@ class MaxPool:
     windows: list[list[int]]  # for each output, the inputs that it looks at
 
 
+@dataclass
 class ReLU:
-    pass
+    ceiling: float = np.inf
 
 
-def read(classifier, image_shape: tuple[int, int, int]) -> list:
-    """The layers of a c2f_lrp Classifier for images (3, H, W), the first linear one taking pixels in [0, 255]."""
-    mean, std = (buffer.double().numpy().ravel() for buffer in (classifier.mean, classifier.std))
-    shape, layers = image_shape, []
-    for layer in classifier.layers:
+class Sum:
+    """Of two values."""
+
+
+class Concatenation:
+    """Channels first, so that flat vectors follow one another."""
+
+
+@dataclass
+class Pad:
+    weight: np.ndarray  # (outputs, inputs), 1 where an output is an input; elsewhere zeros are put
+
+
+@dataclass
+class Node:
+    layer: object
+    inputs: tuple[int, ...]
+    folds: bool = False  # batch normalisation behind it
+
+
+def read(classifier, image_shape: tuple[int, int, int]) -> list[Node]:
+    """The nodes of a c2f_lrp Classifier for images (3, H, W), those that look at the image taking pixels in [0, 255].
+
+    Its layers are a sequence, or a `networks.Graph` whose `nodes` say what each layer looks at.
+    """
+    given = getattr(classifier.layers, "nodes", None)
+    if given is None:
+        given = [(layer, (k,)) for k, layer in enumerate(classifier.layers)]
+    uses = [i for _, inputs in given for i in inputs]
+    shapes, nodes = [image_shape], []
+    for layer, inputs in given:
+        shape = shapes[inputs[0]]
         if isinstance(layer, nn.Conv2d):
             weight, bias, shape = unroll_convolution(layer, shape)
-            layers.append(Linear(weight, bias))
+            read = Linear(weight, bias)
         elif isinstance(layer, nn.Linear):
             bias = np.zeros(layer.out_features) if layer.bias is None else array(layer.bias)
-            layers.append(Linear(array(layer.weight), bias))
-            shape = (layer.out_features,)
-        elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-            pool, shape = unroll_pool(layer, shape)
-            layers.append(pool)
+            read, shape = Linear(array(layer.weight), bias), (layer.out_features,)
         elif isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
-            layers.append(fold(layer, layers.pop(), shape))
+            read = unroll_norm(layer, shape)
+            before = nodes[inputs[0] - 1] if inputs[0] else None
+            if before and isinstance(before.layer, Linear) and before.folds and uses.count(inputs[0]) == 1:
+                # g (W a + b) + o as one linear layer, which the one before becomes; this one does nothing
+                factor = np.diag(read.weight)
+                merged = Linear(factor[:, None] * before.layer.weight, factor * before.layer.bias + read.bias)
+                before.layer, before.folds, read = merged, False, Nothing()
+        elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            read, shape = unroll_pool(layer, shape)
+        elif layer == "mean":
+            read, shape = unroll_pool(nn.AdaptiveAvgPool2d(1), shape)[0], shape[:1]
+        elif isinstance(layer, nn.ReLU6):
+            read = ReLU(6)
         elif isinstance(layer, nn.ReLU):
-            layers.append(ReLU())
-        elif isinstance(layer, nn.Flatten):
-            shape = (int(np.prod(shape)),)
-        elif not isinstance(layer, nn.Dropout | nn.Identity):
-            raise TypeError(f"the twin knows no {type(layer).__name__}")
-    # W (x - mean) / std + b  =  (W / std) x + (b - W mean / std)
-    pixels_per_channel = image_shape[1] * image_shape[2]
-    mean, std = np.repeat(mean, pixels_per_channel), np.repeat(std, pixels_per_channel)
-    first = layers[0]
-    layers[0] = Linear(first.weight / std, first.bias - first.weight @ (mean / std))
-    return layers
+            read = ReLU()
+        elif isinstance(layer, nn.ZeroPad2d):
+            read, shape = unroll_pad(layer, shape)
+        elif layer == "sum":
+            read = Sum()
+        elif layer == "cat":
+            read, shape = Concatenation(), (sum(shapes[i][0] for i in inputs), *shape[1:])
+        elif isinstance(layer, nn.Flatten | nn.Dropout | nn.Identity):
+            read, shape = Nothing(), (int(np.prod(shape)),) if isinstance(layer, nn.Flatten) else shape
+        else:
+            raise TypeError(f"the twin knows no {layer}")
+        nodes.append(Node(read, inputs, isinstance(layer, nn.Conv2d | nn.Linear)))
+        shapes.append(shape)
+    see_pixels(nodes, *(array(buffer).ravel() for buffer in (classifier.mean, classifier.std)), image_shape)
+    return nodes
 
 
-def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, linear: Linear, shape) -> Linear:
-    """g (W a + b - m) / sqrt(v + e) + o, one (g, m, v, o) per channel, as one linear layer."""
-    assert isinstance(linear, Linear), "not in the twin"
-    mean, variance = array(norm.running_mean), array(norm.running_var)
-    gain, offset = (array(norm.weight), array(norm.bias)) if norm.affine else (1, 0)
-    factor = gain / np.sqrt(variance + norm.eps)
+class Nothing:
+    """What changes no value: flattening, dropout in inference."""
+
+
+def see_pixels(nodes: list[Node], mean: np.ndarray, std: np.ndarray, image_shape) -> None:
+    """W (P (x - mean) / std) + b = (W P / std) x + (b - W P mean / std), P being what pads, if anything does."""
+    pixels = image_shape[1] * image_shape[2]
+    mean, std = np.repeat(mean, pixels), np.repeat(std, pixels)
+    way = {0: np.eye(len(mean))}  # values that are the image, at most padded: by which matrix
+    for k, node in enumerate(nodes):
+        if node.inputs[0] not in way:
+            continue
+        before = way[node.inputs[0]]
+        if isinstance(node.layer, Pad):
+            way[k + 1] = node.layer.weight @ before
+        elif isinstance(node.layer, Nothing):
+            way[k + 1] = before
+        elif isinstance(node.layer, Linear):
+            weight = node.layer.weight @ before
+            node.layer = Linear(weight / std, node.layer.bias - weight @ (mean / std))
+            node.inputs = (0,)
+        else:
+            raise TypeError("the twin knows eq. (5) for layers with weights only")
+
+
+def unroll_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape) -> Linear:
+    """g (a - m) / sqrt(v + e) + o, one (g, m, v, o) per channel, as a diagonal matrix."""
+    mean, variance = array(layer.running_mean), array(layer.running_var)
+    gain, offset = (array(layer.weight), array(layer.bias)) if layer.affine else (1, 0)
+    factor = gain / np.sqrt(variance + layer.eps)
     positions = int(np.prod(shape[1:]))
-    factor, shift = np.repeat(factor, positions), np.repeat(offset - factor * mean, positions)
-    return Linear(factor[:, None] * linear.weight, factor * linear.bias + shift)
+    return Linear(np.diag(np.repeat(factor, positions)), np.repeat(offset - factor * mean, positions))
+
+
+def unroll_pad(pad: nn.ZeroPad2d, shape) -> tuple[Pad, tuple]:
+    left, right, top, bottom = pad.padding
+    channels, height, width = shape
+    out_shape = (channels, height + top + bottom, width + left + right)
+    weight = np.zeros((*out_shape, *shape))
+    for c, y, x in product(*map(range, shape)):
+        weight[c, y + top, x + left, c, y, x] = 1
+    return Pad(weight.reshape(int(np.prod(out_shape)), -1)), out_shape
 
 
 def array(parameter) -> np.ndarray:
@@ -140,24 +214,30 @@ def unroll_pool(pool: nn.Module, shape) -> tuple[MaxPool | AveragePool, tuple]:
 
 
 # ------------------------------------------------------------------------------------------------------- forward
-def activations(network: list, x: np.ndarray) -> list[np.ndarray]:
-    """What enters each layer, and last the logits."""
+def activations(network: list[Node], x: np.ndarray) -> list[np.ndarray]:
+    """The image, and what each node makes, the last being the logits."""
     a = [np.asarray(x).ravel()]
-    for layer in network:
-        a.append(forward(layer, a[-1]))
+    for node in network:
+        a.append(forward(node.layer, *(a[i] for i in node.inputs)))
     return a
 
 
-def forward(layer, a: np.ndarray) -> np.ndarray:
+def forward(layer, a: np.ndarray, *others: np.ndarray) -> np.ndarray:
     match layer:
         case Linear():
             return (layer.weight * a).sum(1) + layer.bias
-        case AveragePool():
+        case AveragePool() | Pad():
             return (layer.weight * a).sum(1)
         case MaxPool():
             return a[winners(layer, a)]
         case ReLU():
-            return np.where(a.real > 0, a, 0)
+            return np.where(a.real > layer.ceiling, layer.ceiling, np.where(a.real > 0, a, 0))
+        case Sum():
+            return a + others[0]
+        case Concatenation():
+            return np.concatenate([a, *others])
+        case Nothing():
+            return a
 
 
 def winners(pool: MaxPool, a: np.ndarray) -> np.ndarray:
@@ -181,10 +261,48 @@ def eq_3(n_labels: int, c: int) -> np.ndarray:
 
 
 def eq_4(a, weight, bias, relevance_out, absorb: bool) -> np.ndarray:
-    """(4) R_i = sum_j [ a_i w+_ij / sum_k a_k w+_kj ] R_j; with `absorb`, b+_j joins the sum in the denominator."""
-    z = a * np.maximum(weight, 0)  # (j, i)
+    """(4) R_i = sum_j [ (a_i w_ij)+ / sum_k (a_k w_kj)+ ] R_j, which for a >= 0 has the paper's a_i w+_ij.
+
+    With `absorb`, b+_j joins the sum in the denominator.
+    """
+    z = positive(a * weight)  # (j, i)
     denominator = z.sum(1) + (np.maximum(bias, 0) if absorb else 0)
     return hand_down(z, denominator, relevance_out)
+
+
+def positive(values) -> np.ndarray:
+    return np.where(values.real > 0, values, 0)
+
+
+def size(values) -> np.ndarray:
+    """|values|, with the derivative of that."""
+    return np.where(values.real < 0, -values, values)
+
+
+def epsilon_rule(a, weight, bias, relevance_out, absorb: bool, epsilon=1e-2) -> np.ndarray:
+    """Bach et al. 2015, eq. (58): z_ij = a_i w_ij, its sum moved away from zero by epsilon."""
+    z = a * weight
+    total = z.sum(1) + (bias if absorb else 0)
+    return hand_down(z, total + np.where(total.real >= 0, epsilon, -epsilon), relevance_out)
+
+
+def gamma_rule(a, weight, bias, relevance_out, absorb: bool, gamma=0.25) -> np.ndarray:
+    """Montavon et al. 2019: z_ij = a_i w_ij + gamma (a_i w_ij)+"""
+    z = a * weight + gamma * positive(a * weight)
+    b = bias + gamma * np.maximum(bias, 0) if absorb else 0
+    return hand_down(z, z.sum(1) + b, relevance_out)
+
+
+def alpha_beta_rule(a, weight, bias, relevance_out, absorb: bool, alpha=2.0, beta=1.0) -> np.ndarray:
+    """Bach et al. 2015, eq. (60): alpha of the share in (a_i w_ij)+, less beta of that in (a_i w_ij)-."""
+    z = a * weight
+    plus, minus = positive(z), -positive(-z)
+    b_plus, b_minus = (np.maximum(bias, 0), np.minimum(bias, 0)) if absorb else (0, 0)
+    for_it = hand_down(plus, plus.sum(1) + b_plus, relevance_out)
+    return alpha * for_it - beta * hand_down(minus, minus.sum(1) + b_minus, relevance_out)
+
+
+RULES = {"z+": eq_4, "epsilon": epsilon_rule, "gamma": gamma_rule, "alpha-beta": alpha_beta_rule}
 
 
 def eq_5(x, weight, relevance_out, low=0.0, high=255.0) -> np.ndarray:
@@ -202,9 +320,16 @@ def max_pool_rule(pool: MaxPool, a, relevance_out) -> np.ndarray:
 
 
 def average_pool_rule(pool: AveragePool, a, relevance_out) -> np.ndarray:
-    """In proportion to the inputs."""
-    z = a * pool.weight  # (j, i)
+    """In proportion to the size of the inputs."""
+    z = size(a) * pool.weight  # (j, i)
     return hand_down(z, z.sum(1), relevance_out)
+
+
+def sum_rule(a, b, relevance_out) -> tuple[np.ndarray, np.ndarray]:
+    """In proportion to the size of the terms: R_1 = |a_1| / (|a_1| + |a_2|) R."""
+    total = size(a) + size(b)
+    ratio = np.where(total != 0, relevance_out / np.where(total != 0, total, 1), 0)
+    return size(a) * ratio, size(b) * ratio
 
 
 def hand_down(z, denominator, relevance_out) -> np.ndarray:
@@ -214,25 +339,36 @@ def hand_down(z, denominator, relevance_out) -> np.ndarray:
     return (z[alive] * ratio[:, None]).sum(0)
 
 
-def relevance(network: list, x: np.ndarray, c: int, init: str = "one_hot", bias: str = "ignore") -> np.ndarray:
+def relevance(
+    network: list[Node], x: np.ndarray, c: int, init: str = "one_hot", bias: str = "ignore", rule: str = "z+"
+) -> np.ndarray:
     """LRP_G(x; c): the relevance of each pixel, flat. init "logit" starts at the logit of c in place of 1."""
     a = activations(network, x)
-    r = eq_3(len(a[-1]), c)
-    if init == "logit":
-        r = r * a[-1]
-    for depth in range(len(network) - 1, -1, -1):
-        match layer := network[depth]:
-            case Linear() if depth == 0:
-                r = eq_5(a[0], layer.weight, r)
+    r = [np.zeros(len(value), complex if np.iscomplexobj(a[-1]) else float) for value in a]
+    r[-1] = eq_3(len(a[-1]), c) * (a[-1] if init == "logit" else 1)
+    for k in range(len(network) - 1, -1, -1):
+        layer, inputs, out = network[k].layer, network[k].inputs, r[k + 1]
+        first = a[inputs[0]]
+        match layer:
+            case Linear() if inputs[0] == 0:
+                parts = [eq_5(a[0], layer.weight, out)]
             case Linear():
-                r = eq_4(a[depth], layer.weight, layer.bias, r, absorb=bias == "absorb")
+                parts = [RULES[rule](first, layer.weight, layer.bias, out, absorb=bias == "absorb")]
             case MaxPool():
-                r = max_pool_rule(layer, a[depth], r)
+                parts = [max_pool_rule(layer, first, out)]
             case AveragePool():
-                r = average_pool_rule(layer, a[depth], r)
-            case ReLU():
-                pass  # one input, one output
-    return r
+                parts = [average_pool_rule(layer, first, out)]
+            case Sum():
+                parts = sum_rule(first, a[inputs[1]], out)
+            case Concatenation():
+                parts = np.split(out, np.cumsum([len(a[i]) for i in inputs])[:-1])
+            case Pad():
+                parts = [(layer.weight * out[:, None]).sum(0)]
+            case _:
+                parts = [out]  # one input, one output
+        for i, part in zip(inputs, parts, strict=True):
+            r[i] = r[i] + part
+    return r[0]
 
 
 # -------------------------------------------------------------------------------------------- labels and losses
@@ -371,7 +507,7 @@ def fooling_ratio(before: list[int], after: list[int]) -> float:
 def relevance_mass(heatmap: np.ndarray, mask: np.ndarray) -> float:
     """Of one heatmap (3, H, W), channels added up: the share of the positive relevance inside the mask (H, W)."""
     positive = np.maximum(heatmap.sum(0), 0)
-    return positive[mask].sum() / positive.sum() if positive.sum() else float("nan")
+    return positive[mask].sum() / positive.sum() if positive.sum() and mask.any() else float("nan")
 
 
 def relevance_rank(heatmap: np.ndarray, mask: np.ndarray) -> float:
@@ -384,7 +520,7 @@ def relevance_rank(heatmap: np.ndarray, mask: np.ndarray) -> float:
 
 def perturbation_share(eta: np.ndarray, mask: np.ndarray) -> float:
     size = abs(eta).sum(0)
-    return sum(size[mask]) / sum(size.ravel())
+    return sum(size[mask]) / sum(size.ravel()) if mask.any() else float("nan")
 
 
 def hoyer(eta: np.ndarray) -> float:

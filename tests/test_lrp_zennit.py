@@ -1,20 +1,24 @@
-"""The zennit backend: against the engine where both apply, against finite differences where only it does."""
+"""zennit as a peer: against the engine where their rules are the same, against finite differences where not."""
 
 import copy
-import re
 
 import pytest
 import torch
-from networks import convolutional, random_pixels
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from networks import Graph, convolutional, random_classifier, random_pixels
+from test_lrp_graph import LABELS, graphs
 from torch import nn
-from torchvision.models import resnet18, vgg16_bn
+from torchvision.models import resnet18, vgg11_bn
 
 from c2f_lrp.attacks import LRPC
 from c2f_lrp.classifier import Classifier
 from c2f_lrp.lrp import BIASES, INITS, LRP, ZennitLRP, choose_lrp
+from c2f_lrp.lrp.operations import Average, Sum
 from c2f_lrp.objectives import lrp_loss
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]
+drawn = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ORG, ADV = torch.tensor([1, 3]), torch.tensor([0, 2])
 
 
@@ -77,16 +81,15 @@ def test_gradient_through_a_residual_network(resnet, pixels, init, bias, p):
 
 
 @pytest.mark.parametrize(("init", "bias"), [("one_hot", "absorb"), ("logit", "ignore")])
-def test_vgg16_bn_is_folded_alike(pixels, init, bias):
-    """torchvision's module is no sequence; its layers in a row are, and the engine folds them itself."""
+def test_vgg11_bn_is_folded_alike(pixels, init, bias):
+    """torchvision's module, and its layers in a row: zennit's merging, the engine's, and both alike."""
     torch.manual_seed(0)
-    vgg = vgg16_bn(num_classes=5)
+    vgg = vgg11_bn(num_classes=5)
     vgg.classifier[0] = nn.Linear(512 * 49, 16)  # 103 million weights fewer
     vgg.classifier[3], vgg.classifier[6] = nn.Linear(16, 16), nn.Linear(16, 5)
     whole = classifier_of(vgg, 1)
     row = Classifier(nn.Sequential(vgg.features, vgg.avgpool, nn.Flatten(), vgg.classifier)).double().eval()
-    theirs, ours = choose_lrp(whole, init, bias), choose_lrp(row, init, bias)
-    assert isinstance(theirs, ZennitLRP) and isinstance(ours, LRP)
+    theirs, ours = choose_lrp(whole, init, bias, "zennit"), choose_lrp(row, init, bias)
     pixels, org, adv = pixels[:1], ORG[:1], ADV[:1]
     torch.testing.assert_close(row(pixels), whole(pixels))
     gradients = []
@@ -104,58 +107,111 @@ def test_as_printed_a_residual_network_hands_on_everything(resnet, pixels):
     torch.testing.assert_close(totals, torch.ones(2).double(), rtol=0, atol=1e-6)
 
 
+@drawn
+@given(graphs(), st.sampled_from(READINGS))
+def test_graphs_but_for_sums_and_averages_of_either_sign(case, reading):
+    """For nonnegative terms, |a_k| : |a_l| is zennit's a_k : a_l; there zennit is the engine's peer throughout."""
+    classifier, pixels = case
+    operations = [step.operation for step in LRP(classifier).program(pixels).steps]
+    assume(not any(isinstance(operation, Sum) for operation in operations))  # see below
+    assume(all(operation.nonnegative for operation in operations if isinstance(operation, Average)))
+    ours, theirs = (kind(classifier, *reading).relevance(pixels, LABELS) for kind in (LRP, ZennitLRP))
+    torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-9)
+
+
+def residual(sign: float) -> Classifier:
+    """relu(x) + sign * relu(f(x)): terms of one sign, or of two."""
+    branch = nn.Conv2d(6, 6, 1, groups=6, bias=False)
+    nodes = [
+        (nn.Conv2d(3, 6, 3, padding=1), (0,)),
+        (nn.ReLU(), (1,)),
+        (nn.Conv2d(6, 6, 3, padding=1), (2,)),
+        (nn.ReLU(), (3,)),
+        (branch, (4,)),
+        ("sum", (2, 5)),
+        (nn.Conv2d(6, 8, 2, stride=2), (6,)),
+        (nn.ReLU(), (7,)),
+        ("mean", (8,)),
+        (nn.Linear(8, 4), (9,)),
+    ]
+    classifier = random_classifier(Graph(nodes), seed=0)
+    with torch.no_grad():
+        branch.weight.fill_(sign)
+    return classifier
+
+
+@pytest.mark.parametrize(("init", "bias"), READINGS)
+def test_sums_are_shared_alike_where_terms_have_one_sign(init, bias):
+    classifier, x = residual(1.0), random_pixels(2, 6, 6, seed=1).requires_grad_()
+    results = []
+    for kind in (LRP, ZennitLRP):
+        lrp = kind(classifier, init, bias)
+        heatmap, loss = lrp.relevance(x, ORG), lrp_loss(lrp, x, ORG, ADV).sum()
+        results.append((heatmap, torch.autograd.grad(loss, x)[0]))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-9)
+
+
+def test_zennits_shares_of_a_sum_exceed_what_there_is_where_terms_have_two_signs():
+    """Norm divides by the signed sum: shares outside 0..1. By size, no share is."""
+    a, b = torch.tensor([[3.0, 1.0]]), torch.tensor([[-2.0, 1.0]])
+    theirs = (a / (a + b), b / (a + b))
+    ours = Sum().relevance(a, b)[1](torch.ones(1, 2))
+    torch.testing.assert_close(ours, (torch.tensor([[0.6, 0.5]]), torch.tensor([[0.4, 0.5]])))
+    for shares in (ours, theirs):
+        torch.testing.assert_close(sum(shares), torch.ones(1, 2))
+    assert theirs[0].max() == 3 and theirs[1].min() == -2
+    classifier, pixels = residual(-1.0), random_pixels(2, 6, 6, seed=1)
+    ours, theirs = (kind(classifier, "one_hot", "ignore").relevance(pixels, ORG) for kind in (LRP, ZennitLRP))
+    assert ours.min() >= 0 and theirs.min() < -1e-3
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_network_is_left_as_it_was(resnet, pixels, fails):
     before = copy.deepcopy(resnet.state_dict())
     lrp = ZennitLRP(resnet)
     x = pixels.clone().requires_grad_()
+    torch.autograd.grad(lrp.difference(x, ORG, ADV).sum(), x)
+    (network,) = lrp.networks.values()
     if fails:
-        handle = lrp.network.layer3.register_forward_hook(lambda *_: 1 / 0)
+        handle = network.steps[9].register_forward_hook(lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lrp.relevance(x, ORG)
         handle.remove()
-    else:
-        torch.autograd.grad(lrp.difference(x, ORG, ADV).sum(), x)
-    for network in (resnet, lrp.network):
-        for module in network.modules():
+    for each in (resnet, network):
+        for module in each.modules():
             assert not module._forward_hooks and not module._forward_pre_hooks
             assert not module._backward_hooks and not module._backward_pre_hooks
     assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in resnet.parameters())
     assert all(module.inplace for module in resnet.modules() if isinstance(module, nn.ReLU))
-    torch.testing.assert_close(lrp.network(resnet.normalize(pixels)), resnet(pixels))
+    torch.testing.assert_close(network(resnet.normalize(pixels)), resnet(pixels))
 
 
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()), "layer 1 is a GELU, which has no rule here; known are Conv2d"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), "follows no layer that it can be merged"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), "no running statistics or no weights"),
-    ],
-)
-def test_layers_that_have_no_rule(layers, message):
+def test_what_the_graph_refuses_is_refused_here(pixels):
+    classifier = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU())).double().eval()
+    with pytest.raises(TypeError, match="layer 1 is a GELU, which has no rule here; known are Conv2d"):
+        choose_lrp(classifier, backend="zennit").relevance(pixels, ORG)
+
+
+def test_in_inference_mode(pixels):
+    lrp = ZennitLRP(residual(1.0))
+    with torch.inference_mode(), pytest.raises(ValueError, match="torch.inference_mode forbids; use torch.no_grad"):
+        lrp.relevance(pixels, ORG)
     with torch.no_grad():
-        for module in layers.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.fill_(0.5)
-    with pytest.raises(TypeError, match=re.escape(message)):
-        choose_lrp(Classifier(layers).eval(), backend="zennit")
+        assert lrp.relevance(pixels, ORG).any()
 
 
 def test_choice_of_the_backend(resnet):
-    sequence = convolutional(4, seed=0)
-    assert isinstance(choose_lrp(sequence), LRP)
-    assert isinstance(choose_lrp(sequence, backend="zennit"), ZennitLRP)
-    assert isinstance(choose_lrp(resnet), ZennitLRP)
-    with pytest.raises(TypeError, match="layer .* is a ResNet"):
-        choose_lrp(resnet, backend="sequential")
-    with pytest.raises(ValueError, match="backend is 'captum'; choose one of auto, sequential, zennit"):
+    for classifier in (convolutional(4, seed=0), resnet):
+        assert isinstance(choose_lrp(classifier), LRP)
+        assert isinstance(choose_lrp(classifier, backend="zennit"), ZennitLRP)
+    with pytest.raises(ValueError, match="backend is 'captum'; choose one of graph, zennit"):
         choose_lrp(resnet, backend="captum")
 
 
 def test_an_attack_takes_either_backend():
-    with pytest.raises(ValueError, match="backend is 'captum'; choose one of auto, sequential, zennit"):
+    with pytest.raises(ValueError, match="backend is 'captum'; choose one of graph, zennit"):
         LRPC(backend="captum")
     assert isinstance(LRPC(backend="zennit").prepare(convolutional(4, seed=0)), ZennitLRP)
     assert isinstance(LRPC().prepare(convolutional(4, seed=0)), LRP)

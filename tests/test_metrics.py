@@ -159,6 +159,26 @@ def test_sparsity_and_entropy_of_the_extremes():
     assert all(value.isnan().all() for value in values)
 
 
+def test_an_empty_mask_has_no_share_of_anything():
+    heatmap, masks = normal((2, 3, 4, 5), 1).abs(), torch.zeros(2, 4, 5, dtype=torch.bool)
+    masks[1, 2] = True
+    for measure in (metrics.relevance_mass, metrics.relevance_rank, metrics.perturbation_share):
+        assert measure(heatmap, masks).isnan().tolist() == [True, False]
+    assert metrics.mask_share(masks)[1].item() == pytest.approx(1 / 4) and metrics.mask_share(masks)[0].isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-10, 1e-30, 1e25])
+def test_cosines_of_tiny_and_huge_gradients(dtype, size):
+    """torch.cosine_similarity gives 1e-4 of the truth at 1e-10 and 0 at 1e-30, whose squares float32 has not."""
+    a, b = normal((3, 3, 4, 4), 1), normal((3, 3, 4, 4), 2)
+    expected = metrics.cosine(a, b)
+    assert expected.abs().min() > 0.01
+    found = metrics.cosine((size * a).to(dtype), (size * b).to(dtype))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)  # float32 sums of 48 numbers
+    assert metrics.cosine(a, 0 * a).isnan().all()
+
+
 @settings(deadline=None)
 @given(st.tuples(st.integers(1, 4), st.just(3), st.integers(2, 5), st.integers(2, 5)), st.integers(0, 2**32))
 def test_heatmaps_compared(shape, seed):

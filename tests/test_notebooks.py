@@ -3,13 +3,13 @@
 import ast
 import copy
 import re
+import runpy
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
-import store_outputs
 
 from c2f_lrp.reproduce import WIDGET
 
@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 FIGURES = FOLDER.parent / "figures" / "scenes"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MARK = "# NBVAL_CHECK_OUTPUT"
+store = runpy.run_path(str(FOLDER.parent / ".ci" / "renew.py"))["store"]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -61,7 +62,7 @@ def test_outputs_are_stored_without_what_a_kernel_holds(tmp_path):
     ran.cells[3].outputs = [v4.new_output("execute_result", {"text/plain": "2"}, execution_count=9)]
     nbformat.write(source, tmp_path / "source.ipynb")
     nbformat.write(ran, tmp_path / "ran.ipynb")
-    store_outputs.store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
+    store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
     stored = nbformat.read(tmp_path / "source.ipynb", 4)
     assert [cell.source for cell in stored.cells] == ["text", "1", "2"] and "widgets" not in stored.metadata
     said, picture = stored.cells[1].outputs
@@ -70,7 +71,7 @@ def test_outputs_are_stored_without_what_a_kernel_holds(tmp_path):
     ran.cells[3].source = "3"
     nbformat.write(ran, tmp_path / "ran.ipynb")
     with pytest.raises(ValueError, match="made from other cells"):
-        store_outputs.store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
+        store(tmp_path / "ran.ipynb", tmp_path / "source.ipynb")
 
 
 def test_sidecars_name_no_path_of_the_authors_machine():

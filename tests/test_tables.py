@@ -1,9 +1,10 @@
-"""What became of the labels: outcomes and flows of rows written by hand, and the rows behind them."""
+"""The tables: their settings, the paper's numbers beside ours, and what became of the labels."""
 
 import re
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from c2f_lrp import evaluation, plotting, provenance, tables
 from c2f_lrp.attacks import LRPC
@@ -69,3 +70,51 @@ def test_markdown_escapes_bars_and_joins_levels():
     header, _, line = provenance.markdown(table).splitlines()
     assert cells(header) == ["", r"mean \|loss\|, a\|b", r"mean \|loss\|"]
     assert cells(line) == [r"x\|y", "yes", "0.5"]
+
+
+def test_table_settings_are_the_papers_columns():
+    for level, ours in (("coarse", "LRPC"), ("fine", "LRPF")):
+        attacks = tables.table_attacks(level, [10, 20, 40], lr=2.0)
+        assert len(attacks) == 2 * 3 + 2
+        assert {attack.level for attack in attacks.values()} == {level}
+        lrp = [attack for setting, attack in attacks.items() if setting.attack == ours]
+        assert sorted({attack.eps for attack in lrp}) == [10, 20, 40] and {attack.lr for attack in lrp} == {2.0}
+        assert {(attack.init, attack.bias) for attack in lrp} == {("one_hot", "absorb"), ("logit", "ignore")}
+    with pytest.raises(ValueError, match="choose coarse"):
+        tables.table_attacks("middle", [10])
+
+
+def test_comparison_puts_the_papers_value_beside_ours():
+    attacks = tables.table_attacks("coarse", [10, 15])
+    summary = pd.DataFrame(
+        [
+            setting._asdict() | {"rho_2": 0.0294, "rho_1": 0.0432, "rho_inf": 0.0399, "fooling_percent": 93.0}
+            for setting in attacks
+        ]
+    )
+    comparison = tables.compare(summary, "table_1")
+    ordered = comparison.sort_index()
+    cell = ordered.loc[("LRPC", "logit start, bias ignored", "10")]
+    assert cell.paper.to_dict() == {"rho_2": 0.0294, "rho_1": 0.0216, "rho_inf": 0.0399, "fooling_percent": 87.1}
+    assert cell.verdict.to_dict() == {
+        "rho_2": "close",
+        "rho_1": "2 x",
+        "rho_inf": "close",
+        "fooling_percent": "+5.9 points",
+    }
+    assert (ordered.loc[("LRPC", "logit start, bias ignored", "15")].verdict == "not in the paper").all()
+    assert ordered.loc[("DFC", "", "", "rho_2")].paper == 0.0045
+    printed = tables.side_by_side(comparison)
+    assert printed.loc["rho_2", "DFC"] == "0.0045 / 0.0294"
+
+
+def test_claims_read_the_papers_own_table():
+    """The paper's Table I: fooling rises, rho_inf too, rho_1 is flat, DeepFool is smallest, PGD's l1 is matched."""
+    attacks = tables.table_attacks("coarse", [10, 20, 40])
+    paper = tables.paper_values("table_1").set_index(["attack", "eps", "measure"]).value
+    lines = {}
+    for setting in attacks:
+        printed = {measure: paper[setting.attack, setting.eps, measure] for measure in tables.MEASURES}
+        lines[setting.label] = setting._asdict() | printed
+    claims = tables.shape_claims(tables.compare(pd.DataFrame.from_dict(lines, "index"), "table_1"))
+    assert claims.all(axis=None)  # ours are the paper's numbers here, so every column agrees

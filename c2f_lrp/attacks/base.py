@@ -5,7 +5,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psutil
 import torch
@@ -46,7 +46,7 @@ class Iterate:
     coarse        int64 (N,), C(pixels + perturbation), for attacks that ask for it (`needs_coarse`); else None
     """
 
-    prepared: object
+    prepared: Any
     pixels: Tensor
     perturbation: Tensor
     logits: Tensor
@@ -63,9 +63,9 @@ class Iterate:
 
     def select(self, rows: Tensor) -> "Iterate":
         """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
-        tensors = take_rows((self.pixels, self.perturbation, self.logits), rows)
+        pixels, perturbation, logits = take_rows((self.pixels, self.perturbation, self.logits), rows)
         coarse = None if self.coarse is None else self.coarse[rows]
-        return Iterate(self.prepared, *tensors, coarse, self.inputs, rows)
+        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +116,7 @@ class Attack(ABC):
         """
         return None
 
+    @torch.inference_mode(False)  # gradients are needed, also inside a caller's inference mode
     def __call__(
         self,
         classifier: CoarseToFine,
@@ -141,7 +142,7 @@ class Attack(ABC):
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
         """
-        check_inputs(classifier, pixels, coarse_labels, fine_labels)
+        pixels, coarse_labels, fine_labels = check_inputs(classifier, pixels, coarse_labels, fine_labels)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
         result = AttackResult(
@@ -224,7 +225,7 @@ class Attack(ABC):
             rows, x, eta, *memory = take_rows(attacked, stay)
             if len(rows):
                 with torch.enable_grad():
-                    moved, memory = self.step(at.select(stay), tuple(memory))
+                    moved, (*memory,) = self.step(at.select(stay), tuple(memory))
                 steps[rows] += 1
                 if (steps[rows] == 1).all() and torch.equal(moved, eta):
                     warnings.warn(
@@ -291,7 +292,7 @@ class BoundedAttack(Attack):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.eps > 0:
+        if not 0 < self.eps < float("inf"):
             raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
 
     def initial(self, pixels: Tensor) -> Tensor:

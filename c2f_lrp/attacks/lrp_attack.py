@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
 from c2f_lrp.classifier import CoarseToFine, finite
-from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, choose_lrp
+from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, ZennitLRP, choose_lrp
 from c2f_lrp.objectives import (
     adversarial_labels,
     attention_loss,
@@ -145,10 +145,11 @@ class LRPAttack(BoundedAttack):
         with torch.no_grad():
             return self.loss(at.prepared, at.pixels + at.perturbation, memory)
 
-    def loss(self, lrp: LRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
+    def loss(self, lrp: LRP | ZennitLRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
         """What is descended, (N,)."""
         if self.objective == "eq7":
-            return lrp_loss(lrp, pixels, *memory, p=self.p)
+            org, adv = memory
+            return lrp_loss(lrp, pixels, org, adv, self.p)
         return (regions_loss if self.objective == "regions" else attention_loss)(lrp, pixels, *memory)
 
 
@@ -182,7 +183,7 @@ class LRPF(LRPAttack):
             object.__setattr__(self, "fine_network", "kept")
 
     @property
-    def needs_coarse(self) -> bool:
+    def needs_coarse(self) -> bool:  # type: ignore[override]  # a setting here
         return self.fine_network == "updated"
 
     def prepare_in(self, classifier: CoarseToFine, network: nn.Module):
@@ -195,6 +196,7 @@ class LRPF(LRPAttack):
     def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
         if not isinstance(at.prepared, FineNetworks):
             return super().gradient(at, memory)
+        assert at.coarse is not None
         networks, (labels,) = at.prepared, memory
         several = torch.tensor(networks.classifier.hierarchy.n_fine, device=at.coarse.device) > 1
         named = at.coarse.where(several[at.coarse], networks.own)

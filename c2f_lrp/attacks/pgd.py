@@ -35,7 +35,7 @@ class PGD(BoundedAttack):
             raise ValueError(f"step_size is {self.step_size}; give a step in pixel units above 0, or None for eps / 4")
 
     @property
-    def stops_early(self) -> bool:
+    def stops_early(self) -> bool:  # type: ignore[override]  # a setting here
         return self.early_stop
 
     def start(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:

@@ -212,8 +212,8 @@ def _occluder(rng, alpha):
 def _lay(rng, picture, layer):
     """Lay one layer over a picture (64, 64, 3), with rounded shading and a soft shadow on what lies below."""
     alpha = layer[..., 3:]
-    soft = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(3))
-    soft = np.asarray(soft, dtype=np.float32) / 255
+    blurred = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(3))
+    soft = np.asarray(blurred, dtype=np.float32) / 255
     angle = rng.uniform(0, 2 * np.pi)
     dx, dy = int(round(3 * np.cos(angle))), int(round(3 * np.sin(angle)))
     shifted = np.roll(soft, (dy, dx), axis=(0, 1))
@@ -324,8 +324,8 @@ def export(folder: Path, count: int, processes: int = 1) -> None:
         for place, _, _ in classes:
             (part / place).mkdir(parents=True)
         for row, (coarse, fine) in enumerate(zip(images.coarse.tolist(), images.fine.tolist(), strict=True)):
-            place = part / COARSE_NAMES[coarse] / FINE_NAMES[coarse][fine]
-            Image.fromarray(images.pixels[row].permute(1, 2, 0).numpy()).save(place / f"{row:05}.png")
+            class_folder = part / COARSE_NAMES[coarse] / FINE_NAMES[coarse][fine]
+            Image.fromarray(images.pixels[row].permute(1, 2, 0).numpy()).save(class_folder / f"{row:05}.png")
         with (part / "hierarchy.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(FOLDER_COLUMNS)
@@ -343,7 +343,9 @@ class Reader:
 
     def count(self, split: str) -> int:
         check_split(split)
-        return self.profile.train_images if split == "train" else self.profile.validation_images
+        count = self.profile.train_images if split == "train" else self.profile.validation_images
+        assert count is not None, f"profile {self.profile.name} does not say how many scenes to draw"
+        return count
 
     def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
         return read(split, limit or self.count(split), processes)

@@ -87,7 +87,7 @@ def attack_locally(
     """Each shard with its rows, one after the other."""
     images, before = None, None
     for shard in missing:
-        if shard.images is not images:
+        if before is None or shard.images is not images:
             images, before = shard.images, predict_clean(classifier, shard.images, shard.attack.level, measures)
         yield shard, attack_rows(classifier, before, shard.attack)
 
@@ -100,7 +100,7 @@ def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attack: Atta
     perturbation, fooled, iterations = result.perturbation, result.fooled, result.iterations
     coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
     own_fine_after = classifier.predict_fine(images.pixels + perturbation, images.coarse)
-    seed = attack.seed if getattr(attack, "random_start", False) else -1
+    seed = getattr(attack, "seed", -1) if getattr(attack, "random_start", False) else -1
     columns = dict(
         coarse=images.coarse,
         fine=images.fine,

@@ -4,7 +4,7 @@ import ctypes
 import dataclasses
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
 def evaluate(
     classifier: CoarseToFine,
     images: Images | LazyImages,
-    attacks: dict[str, Attack] | dict[Setting, Attack],
+    attacks: Mapping[str, Attack] | Mapping[Setting, Attack],
     *,
     store: Path | None = None,
     resume: bool = False,

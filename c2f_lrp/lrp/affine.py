@@ -80,10 +80,12 @@ class Affine:
                     positive = self.laid_out(self.joined(positive, -weight.clamp(max=0)))
                 self.known = Weights(weight, bias, positive, None if bias is None else bias.clamp(min=0))
             self.known_at = at
+        assert self.known is not None
         return self.known
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """w and b with the batch normalisation in them."""
+        assert self.weight is not None  # else it is a Scale, which has a way of its own
         weight, bias = self.weight.now(), None if self.bias is None else self.bias.now()
         if self.norm is None:
             return weight, bias
@@ -113,6 +115,22 @@ class Affine:
         """b+_j in a shape that fits the layer's outputs, or 0."""
         bias = self.weights().positive_bias
         return 0.0 if bias is None else self.per_output(bias)
+
+    def apply(self, a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """sum_i a_i w_ij + b_j with other weights of the layer's shape."""
+        raise NotImplementedError
+
+    def transpose(self, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+        """The transpose of `apply`: from the layer's outputs back to the shape of its inputs."""
+        raise NotImplementedError
+
+    def joined(self, one: Tensor, other: Tensor) -> Tensor:
+        """Two halves as one, of inputs and of weights alike, so that `apply` sums over both."""
+        raise NotImplementedError
+
+    def parted(self, both: Tensor) -> tuple[Tensor, ...]:
+        """The two halves that `joined` joined, of inputs."""
+        raise NotImplementedError
 
     def per_output(self, bias: Tensor) -> Tensor:
         return bias.view(-1, 1, 1)
@@ -150,11 +168,12 @@ class Conv(Affine):
 
     def joined(self, one: Tensor, other: Tensor) -> Tensor:
         """Channels (C) twice -> (2C): those of each group side by side. Of weights as well as of inputs."""
+        assert self.weight is not None
         if one.shape[1] == self.weight.now().shape[1]:  # weights, or inputs of a single group
             return torch.cat([one, other], 1)
         return torch.cat([x.unflatten(1, (self.groups, -1)) for x in (one, other)], 2).flatten(1, 2)
 
-    def parted(self, both: Tensor) -> tuple[Tensor, Tensor]:
+    def parted(self, both: Tensor) -> tuple[Tensor, ...]:
         """What `joined` joined."""
         if self.groups == 1:
             return both.chunk(2, 1)
@@ -174,7 +193,7 @@ class Linear(Affine):
     def joined(self, one: Tensor, other: Tensor) -> Tensor:
         return torch.cat([one, other], -1)
 
-    def parted(self, both: Tensor) -> tuple[Tensor, Tensor]:
+    def parted(self, both: Tensor) -> tuple[Tensor, ...]:
         return both.chunk(2, -1)
 
     def per_output(self, bias: Tensor) -> Tensor:
@@ -191,6 +210,7 @@ class Scale(Affine):
     ndim: int = 4
 
     def folded(self) -> tuple[Tensor, Tensor]:
+        assert self.norm is not None
         scale, shift = self.norm.scale_and_shift()
         return scale.view(-1, *[1] * (self.ndim - 2)), shift
 
@@ -209,7 +229,7 @@ class Scale(Affine):
         """Inputs (N, C, ...) -> (N, 2, C, ...), weights (C, ...) -> (2, C, ...)."""
         return torch.stack([one, other], one.ndim - self.ndim + 1)
 
-    def parted(self, both: Tensor) -> tuple[Tensor, Tensor]:
+    def parted(self, both: Tensor) -> tuple[Tensor, ...]:
         return both.unbind(1)
 
     def per_output(self, bias: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ are channels-last, in which CPUs convolve faster.
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,6 @@ class LRP:
         self.init = init
         self.bias = bias
         self.rule = as_rule(rule)
-        self.programs: dict[tuple[int, ...], Program] = {}  # by the shape of an image
 
     def relevance(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Heatmaps (N, 3, H, W): the relevance of every pixel in [0, 255] for labels (N,). Differentiable.
@@ -88,7 +88,7 @@ class LRP:
             given = [values[i] for i in step.inputs]
             if isinstance(step.operation, Affine):
                 rule = ZBeta(*bounds[step.inputs[0]]) if step.of_image else self.rule
-                values[step.output], back = rule.relevance(step.operation, *given, self.bias == "absorb")
+                values[step.output], back = rule.relevance(step.operation, given[0], self.bias == "absorb")
             else:
                 values[step.output], back = step.operation.relevance(*given)
                 if step.of_image:
@@ -119,7 +119,7 @@ class LRP:
             given, reached = tuple(values[i] for i in step.inputs), tuple(reach[i] for i in step.inputs)
             if isinstance(step.operation, Affine):
                 rule = ZBeta(*bounds[step.inputs[0]]) if step.of_image else self.rule
-                made = rule.totals(step.operation, *given, *reached, self.bias == "absorb")
+                made = rule.totals(step.operation, given[0], reached[0], self.bias == "absorb")
             else:
                 made = step.operation.totals(given, reached)
                 if step.of_image:
@@ -128,10 +128,10 @@ class LRP:
             del given, reached, made
             for i in step.last_use_of:
                 del values[i], reach[i]
-        logits, reach = values[program.output], reach[program.output]
-        # Also a reach that is constant is tied to the pixels: its gradient is 0, and not missing.
-        reach = (1 if reach is None else reach) + 0 * logits
-        return reach if self.init == "one_hot" else reach * logits
+        logits, total = values[program.output], reach[program.output]
+        # Also a total that is constant is tied to the pixels: its gradient is 0, and not missing.
+        total = (1 if total is None else total) + 0 * logits
+        return total if self.init == "one_hot" else total * logits
 
     def difference(self, pixels: Tensor, org: Tensor, adv: Tensor) -> Tensor:
         """Total relevance of labels `org` (N,) less that of labels `adv` (N,): (N,). Differentiable once."""
@@ -142,27 +142,35 @@ class LRP:
 
     def inputs(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer sees: the normalised images (N, 3, H, W), and the bounds l and h of such an image."""
-        check_dtype(self.classifier, pixels)
         bounds = (torch.full_like(pixels[:1], value) for value in (0, 255))
         normalize = self.classifier.normalize
         return tuple(normalize(x).contiguous(memory_format=torch.channels_last) for x in (pixels, *bounds))
 
     def program(self, pixels: Tensor) -> Program:
-        """The network as steps, read anew when images of another size come or a layer was replaced."""
-        check_pixels(pixels)
-        check_state(self.classifier)
-        shape = tuple(pixels.shape[1:])
-        program, modules = self.programs.get(shape), tuple(self.classifier.layers.modules())
-        if program is None or not same_modules(program.modules, modules):
-            self.programs[shape] = program = read_checked(self.classifier, pixels)
-        return program
+        """The network as steps."""
+        return program_of(self.classifier, pixels)
 
 
 # ------------------------------------------------------------------------------------------------- before anything runs
+# Each classifier is read once for images of one shape, whoever asks. No program holds its classifier.
+_PROGRAMS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Program]] = WeakKeyDictionary()
+
+
+def program_of(classifier: nn.Module, pixels: Tensor) -> Program:
+    """The steps of a classifier for images (N, 3, H, W) like these, read anew where a layer was replaced."""
+    check_pixels(pixels)
+    check_state(classifier)
+    check_dtype(classifier, pixels)
+    shape, modules = tuple(pixels.shape[1:]), tuple(classifier.layers.modules())
+    programs = _PROGRAMS.setdefault(classifier, {})
+    if shape not in programs or not same_modules(programs[shape].modules, modules):
+        programs[shape] = read_checked(classifier, pixels)
+    return programs[shape]
+
+
 def read_checked(classifier: nn.Module, pixels: Tensor) -> Program:
     """The program of a classifier for images like these, whose logits were found to be the classifier's own."""
     with torch.inference_mode(False), torch.no_grad():
-        check_dtype(classifier, pixels)
         images = pixels.new_zeros((BATCH, *pixels.shape[1:]))
         images += pixels[:1].sum(0)  # the first image, or none
         expected = classifier(images)
@@ -223,6 +231,7 @@ def check_state(classifier: nn.Module) -> None:
     for name, module in classifier.named_modules():
         if module.training:
             raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
+        name = name.removeprefix("layers.")
         if module._forward_hooks or module._forward_pre_hooks:
             raise TypeError(
                 f"layer {name or 'itself'} ({type(module).__name__}) has a forward hook, which could change what "

@@ -192,7 +192,7 @@ class Reader:
         self.steps: list[Step] = []
         self.made_by: dict[int, int] = {}  # value -> its step
         self.uses: dict[int, int] = {}
-        self.node: fx.Node | None = None
+        self.node: fx.Node  # the one that is read
 
     def read(self, graph: fx.Graph) -> Program:
         nodes: dict[fx.Node, Any] = {}
@@ -224,14 +224,12 @@ class Reader:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), nodes.get)
         if node.op == "call_module":
             module = self.layers.get_submodule(node.target)
-            if type(module) not in MODULES:
-                raise TypeError(self.refusal())
             args = (module, *args)
-            handler = MODULES[type(module)]
+            handler = MODULES.get(type(module))
         else:
             handler = (FUNCTIONS if node.op == "call_function" else METHODS).get(node.target)
-            if handler is None:
-                raise TypeError(self.refusal())
+        if handler is None:
+            raise TypeError(self.refusal())
         try:
             given = inspect.signature(handler).bind(self, *args, **kwargs)
         except TypeError as error:
@@ -320,20 +318,21 @@ def needed(graph: fx.Graph) -> set[fx.Node]:
     """The nodes that the output depends on, and those that overwrite something."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
-        if node.op in ("output", "placeholder") or node in found or name_of(node).endswith("_"):
+        if node.op in ("output", "placeholder") or node in found or overwrites_by_name(node):
             found |= {node, *node.all_input_nodes}
     return found
 
 
 def in_place(node: fx.Node, arguments: dict) -> bool:
     """Whether a call overwrites its input."""
-    module = arguments.get("module")
-    return (
-        bool(arguments.get("inplace"))
-        or getattr(module, "inplace", False)
-        or name_of(node).endswith("_")
-        or node.target in (operator.iadd,)
-    )
+    flag = arguments.get("inplace") or getattr(arguments.get("module"), "inplace", False)
+    return bool(flag) or overwrites_by_name(node)
+
+
+def overwrites_by_name(node: fx.Node) -> bool:
+    """add_, relu_ and the like, and +=."""
+    called = node.op in ("call_function", "call_method")
+    return called and (name_of(node).endswith("_") or node.target is operator.iadd)
 
 
 def name_of(node: fx.Node) -> str:
@@ -449,7 +448,9 @@ def of_adaptive_avg_pool(reader: Reader, input: Value, output_size) -> Value:
 
 def of_mean(reader: Reader, input: Value, dim=None, keepdim: bool = False) -> Value:
     dims = {d % input.ndim for d in ([dim] if isinstance(dim, int) else dim or [])}
-    reader.check(input.ndim == 4 and dims and dims <= {2, 3}, f"over dimensions {dim} has no rule here; over space has")
+    reader.check(
+        input.ndim == 4 and bool(dims) and dims <= {2, 3}, f"over dimensions {dim} has no rule here; over space has"
+    )
     return of_average(reader, input, lambda a: a.mean(sorted(dims), keepdim))
 
 
@@ -477,8 +478,8 @@ def of_linear(reader: Reader, input: Value, weight: Place, bias: Place | None = 
 def of_norm(
     reader: Reader,
     input: Value,
-    running_mean: Place,
-    running_var: Place,
+    running_mean: Place | None,
+    running_var: Place | None,
     weight: Place | None = None,
     bias: Place | None = None,
     training: bool = False,
@@ -488,12 +489,13 @@ def of_norm(
     reader.check(running_mean is not None, "keeps no running statistics, which folding needs")
     reader.check(not training, "is in training mode; call .eval()")
     check_parameters(reader, running_mean, running_var, weight, bias)
+    assert running_mean is not None and running_var is not None
     norm = Norm(running_mean, running_var, weight, bias, eps)
     before = reader.steps[reader.made_by[input.index]] if input.index in reader.made_by else None
     layer = before.operation if before else None
     channels_fit = isinstance(layer, Conv) or (isinstance(layer, Linear) and input.ndim == 2)
     alone = len(reader.node.all_input_nodes[0].users) == 1
-    if channels_fit and layer.norm is None and alone and not reader.uses.get(input.index):
+    if isinstance(layer, Affine) and channels_fit and layer.norm is None and alone and not reader.uses.get(input.index):
         layer.norm = norm
         return input
     return reader.append(Scale(None, None, input.nonnegative, norm, ndim=input.ndim), input)
@@ -511,17 +513,17 @@ def pair(value) -> tuple[int, int]:
 # Modules are read by the same functions.
 def of_conv_module(reader: Reader, module: nn.Conv2d, input: Value) -> Value:
     reader.check(module.padding_mode == "zeros", "pads in a way without a rule; give zero padding")
-    weight, bias = place(module, "weight"), place(module, "bias")
+    weight, bias = Place(module, "weight"), place(module, "bias")
     return of_conv(reader, input, weight, bias, module.stride, module.padding, module.dilation, module.groups)
 
 
 def of_linear_module(reader: Reader, module: nn.Linear, input: Value) -> Value:
-    return of_linear(reader, input, place(module, "weight"), place(module, "bias"))
+    return of_linear(reader, input, Place(module, "weight"), place(module, "bias"))
 
 
 def of_norm_module(reader: Reader, module: nn.Module, input: Value) -> Value:
-    places = [place(module, name) for name in ("running_mean", "running_var", "weight", "bias")]
-    return of_norm(reader, input, *places, eps=module.eps)
+    mean, var, weight, bias = (place(module, name) for name in ("running_mean", "running_var", "weight", "bias"))
+    return of_norm(reader, input, mean, var, weight, bias, eps=module.eps)
 
 
 def place(module: nn.Module, name: str) -> Place | None:

@@ -13,17 +13,19 @@ everything.) The paper has no such operation but the maximum.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from c2f_lrp.classifier import GroupLogSumExp, Slice
 from c2f_lrp.lrp.rules import nonzero, one_where_alive
 
 HandDownAll = Callable[[Tensor], tuple[Tensor, ...]]  # the relevance of the output -> of each input
-Reach = Tensor | None
+Reach: TypeAlias = Tensor | None
 
 
 @dataclass
@@ -114,8 +116,8 @@ class Sum:
     def totals(self, a: tuple[Tensor, Tensor], reach: tuple[Reach, Reach]) -> tuple[Tensor, Reach]:
         if reach[0] is None and reach[1] is None:
             with torch.no_grad():
-                return_of_all = one_where_alive(a[0].abs() + a[1].abs())
-            return self(*a), return_of_all
+                alive = one_where_alive(a[0].abs() + a[1].abs())
+            return self(*a), alive
         return SumReach.apply(*a, *reach)
 
 
@@ -135,7 +137,7 @@ class SumReach(Function):
         return a + b, reach
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx, grad_sum: Tensor | None, grad_reach: Tensor | None) -> tuple[Tensor | None, ...]:
         a, b, reach_a, reach_b, z, reach = ctx.saved_tensors
         if grad_reach is None:
@@ -169,8 +171,8 @@ class Average:
         transposed = torch.func.vjp(self.layer, torch.zeros_like(a))[1]
         return out, lambda r: (size * transposed(r / z)[0],)
 
-    def totals(self, a: tuple[Tensor], reach: tuple[Reach]) -> tuple[Tensor, Reach]:
-        (a,), (reach,) = a, reach
+    def totals(self, inputs: tuple[Tensor], reaches: tuple[Reach]) -> tuple[Tensor, Reach]:
+        (a,), (reach,) = inputs, reaches
         out = self(a)
         size, z = (a, out) if self.nonnegative else (a.abs(), self(a.abs()))
         if reach is None:
@@ -207,20 +209,19 @@ class Maximum:
     def __call__(self, a: Tensor) -> Tensor:
         return self.layer(a)
 
+    def winners(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The winners' values and their places h W + w."""
+        layer = self.layer
+        settings = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode
+        return F.max_pool2d(a, *settings, return_indices=True)
+
     def relevance(self, a: Tensor) -> tuple[Tensor, HandDownAll]:
-        out, winners = max_pool(self.layer, a)
+        out, winners = self.winners(a)
         return out, lambda r: (Put.apply(r, winners, self.layer, a.shape),)
 
     def totals(self, a: tuple[Tensor], reach: tuple[Reach]) -> tuple[Tensor, Reach]:
-        out, winners = max_pool(self.layer, a[0])
+        out, winners = self.winners(a[0])
         return out, None if reach[0] is None else Take.apply(reach[0], winners, self.layer)
-
-
-def max_pool(layer: nn.MaxPool2d, a: Tensor) -> tuple[Tensor, Tensor]:
-    """The winners' values and their places h W + w."""
-    return F.max_pool2d(
-        a, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, return_indices=True
-    )
 
 
 class Take(Function):

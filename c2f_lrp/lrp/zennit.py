@@ -2,9 +2,9 @@
 
 Source: Anders et al., "Software for dataset-wide XAI: from local explanations to global insights with Zennit, CoRelAy,
 and ViRelAy" (2021). Slower than `c2f_lrp.lrp.LRP`, which it agrees with but for one rule: sums of branches, and
-averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2). Both hand on
-what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours stay between
-0 and 1. For terms that are nonnegative the two are the same.
+averages of values of either sign, are shared by zennit's Norm in proportion to the signed terms, a_k / (a_1 + a_2).
+Both hand on what comes; where terms of opposite signs nearly cancel, zennit's shares are huge and of either sign, ours
+stay between 0 and 1. For terms that are nonnegative the two are the same.
 """
 
 import torch
@@ -13,9 +13,9 @@ from zennit.core import Composite
 from zennit.layer import Sum as ZennitSum
 from zennit.rules import Norm, Pass, ZBox, ZPlus
 
-from c2f_lrp.checks import check_labels, check_pixels
+from c2f_lrp.checks import check_labels
 from c2f_lrp.lrp.affine import Affine, Conv, Linear
-from c2f_lrp.lrp.engine import check_choices, check_dtype, check_state, read_checked
+from c2f_lrp.lrp.engine import check_choices, program_of
 from c2f_lrp.lrp.graph import OVERWRITING, Program
 from c2f_lrp.lrp.operations import Average, Sum, Through
 from c2f_lrp.lrp.rules import nonzero, start
@@ -59,14 +59,11 @@ class ZennitLRP:
 
     def propagate(self, pixels: Tensor, starts, labels: list[Tensor]) -> list[Tensor]:
         """The relevance (N, 3, H, W) of the pixels for each start (N, M) made of the logits."""
-        check_pixels(pixels)
-        check_state(self.classifier)
-        check_dtype(self.classifier, pixels)
+        program, shape = program_of(self.classifier, pixels), tuple(pixels.shape[1:])
         if torch.is_inference_mode_enabled():
             raise ValueError("zennit's rules work by gradients, which torch.inference_mode forbids; use torch.no_grad")
-        shape = tuple(pixels.shape[1:])
         if shape not in self.networks:
-            self.networks[shape] = Network(read_checked(self.classifier, pixels))
+            self.networks[shape] = Network(program)
         create_graph = torch.is_grad_enabled() and pixels.requires_grad
         normalize = self.classifier.normalize
         x = normalize(pixels) if create_graph else normalize(pixels.detach()).requires_grad_()
@@ -165,8 +162,8 @@ def as_module(operation) -> nn.Module:
     elif isinstance(operation, Linear):
         module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     elif weight.ndim == 3:  # a scale for each channel
-        channels = len(weight)
-        module, weight = nn.Conv2d(channels, channels, 1, groups=channels), weight[:, None]
+        count = len(weight)
+        module, weight = nn.Conv2d(count, count, 1, groups=count), weight[:, None]
     else:
         module, weight = nn.Linear(len(weight), len(weight)), weight.diag()
     module.weight = nn.Parameter(weight.clone())

@@ -38,7 +38,7 @@ def vgg16(
     layers: list[nn.Module] = []
     channels = 3
     for multiple in VGG16:
-        if multiple == "M":
+        if isinstance(multiple, str):  # "M"
             layers.append(nn.MaxPool2d(2))
             continue
         layers.append(nn.Conv2d(channels, channels := width * multiple, 3, padding=1))

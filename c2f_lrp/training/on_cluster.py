@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -21,7 +22,7 @@ def train_on_cluster(address: str, jobs: list[Job]) -> None:
     with connected(address) as client, connection_errors(address):
         from distributed import as_completed
 
-        starts = {path: send(client, path.read_bytes()) for path in {job.start for job in jobs} - {None}}
+        starts = {job.start: send(client, job.start.read_bytes()) for job in jobs if job.start is not None}
         data = {job.state: send(client, (job.data, job.labels)) for job in jobs}
         under_way, finished = {}, as_completed(loop=client.loop)
         total = sum(last_epoch(job.run) for job in jobs)
@@ -34,9 +35,10 @@ def train_on_cluster(address: str, jobs: list[Job]) -> None:
             # No more than one worker is to hold what it needs: states are large, and the next one follows.
             light = dataclasses.replace(job, data=None, labels=None, state=Path(job.state.name), start=None)
             state = job.state.read_bytes() if epoch else None
+            start = None if job.start is None else starts[job.start]
             with quiet():
                 future = client.submit(
-                    epoch_on_worker, light, data[job.state], starts.get(job.start), state, epoch + 1, shards.software(),
+                    epoch_on_worker, light, data[job.state], start, state, epoch + 1, shards.software(),
                     pure=False,
                 )  # fmt: skip
             under_way[future] = job
@@ -61,7 +63,7 @@ def epoch_on_worker(
     """On a worker: the state after one more epoch."""
     check_here(software)
     with tempfile.TemporaryDirectory() as folder:
-        files = {"state": Path(folder) / job.state}
+        files: dict[str, Any] = {"state": Path(folder) / job.state}
         if start is not None:
             files["start"] = Path(folder) / "start"
             files["start"].write_bytes(start.value)

@@ -19,6 +19,7 @@ the fifth that the split holds out: accuracies on it flatter the networks.
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,9 @@ def train(
     folder = writable_folder(out or profile.weights)
     table = checkpoints_table(profile, out)
     size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
-    common = dict(seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs)
+    common: dict[str, Any] = dict(
+        seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs
+    )
     fine_tuned = profile.networks == "fine-tuned"
     # The states of the networks whose features the coarse and the fine networks start from.
     features: dict[str, Path | None] = dict(coarse=None, fine=None)
@@ -73,6 +76,7 @@ def train(
             train_on_cluster(scheduler, jobs)
 
     if profile.feature_epochs:
+        assert isinstance(training, Images)  # photographs that stay on disk are for fine-tuning
         starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
         labels = starts[training.coarse] + training.fine
 
@@ -89,6 +93,7 @@ def train(
             job.train(device)
         features = {level: flats.get(level, flats["fine"]).state for level in features}
     if fine_tuned:
+        assert pretrained is not None
         common["pretrained"] = sha256_of(pretrained)
     if profile.manifest is None:
         common["hierarchy"] = sha256_of(profile.manifest_path(out))

@@ -6,6 +6,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,8 +57,9 @@ class Job:
 
     def train(self, device: str, until: int | None = None) -> Classifier:
         """Go on from the state; `until`: stop when so many epochs are done."""
-        common = dict(state=self.state, run=self.run, device=device, until=until)
+        common: dict[str, Any] = dict(state=self.state, run=self.run, device=device, until=until)
         if self.fine_tuned:
+            assert self.start is not None  # pretrained weights
             return fine_tune(self.start, self.settings, self.data, self.labels, **common)
         return train_network(self.settings, self.data, self.labels, features=self.start, **common)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from generated import complete, plain_docstring, slides, sources  # noqa: E402
+from generated import complete, plain_docstring, play, slides, sources  # noqa: E402
 
 project = "Explainable attacks on coarse-to-fine classifiers"
 author = "the c2f_lrp contributors"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode", "sphinxcontrib.bibtex"]
 
 # The source folder is notebooks/, so that chapters and pages can name each other as they do in JupyterLab.
 root_doc = "book/index"
@@ -24,8 +24,13 @@ html_extra_path = ["_extra"]  # an index.html that leads to book/index.html
 nb_execution_mode = "off"
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
+nb_mime_priority_overrides = [("html", "image/gif", 0)]  # chapter 4 has a picture that moves
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+bibtex_bibfiles = [str(HERE / "references.bib")]
+bibtex_reference_style = "author_year"
+bibtex_default_style = "plain"
 
 html_theme = "sphinx_book_theme"
 html_title = "Explainable attacks on coarse-to-fine classifiers"
@@ -48,3 +53,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("doctree-read", sources)
     app.connect("build-finished", slides)
+    app.connect("build-finished", play)

@@ -21,6 +21,7 @@ from sphinx import addnodes
 
 import c2f_lrp
 from c2f_lrp.paths import REPOSITORY
+from c2f_lrp.play import write_page
 from c2f_lrp.profiles import PROFILES
 from c2f_lrp.provenance import verify
 from c2f_lrp.reproduce import without_widgets
@@ -71,8 +72,9 @@ def entry(sidecar: Path, page: Path) -> str:
     """One figure or table with its parameters, what made it, and its files."""
     told, name, folder = json.loads(sidecar.read_text()), sidecar.stem, sidecar.parent
     there = relpath(folder, page.parent)
-    if f"{name}.png" in told["files"]:
-        shown = f"![{name}]({there}/{name}.png)"
+    picture = next((file for file in told["files"] if file.endswith((".png", ".gif"))), None)
+    if picture:
+        shown = f"![{name}]({there}/{picture})"
     else:
         shown = (folder / f"{name}.md").read_text(encoding="utf-8").strip()
         rows = len(shown.splitlines()) - 2
@@ -164,14 +166,6 @@ def api(page: Path) -> str:
     return text
 
 
-# ------------------------------------------------------------------------------------------------------------- README
-def readme(heading: str, page: Path) -> str:
-    """The section of the README under this heading, its links leading where they did."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.S | re.M)
-    return re.sub(r"\]\((?!https?:|#)", f"]({relpath(REPOSITORY, page.parent)}/", section)
-
-
 # ------------------------------------------------------------------------------------------------- connected to Sphinx
 def complete(app, docname: str, source: list[str]) -> None:
     """source-read: fill in the generated parts; of a notebook, leave out bars that only a running kernel can draw."""
@@ -190,14 +184,18 @@ def complete(app, docname: str, source: list[str]) -> None:
     for mark, make in {
         r"<!-- results: (.+) -->": lambda found: results(found[1], page),
         r"<!-- api -->": lambda found: api(page),
-        r"<!-- readme: (.+) -->": lambda found: readme(found[1], page),
     }.items():
         source[0] = re.sub(mark, make, source[0])
     source[0] = unlink(source[0], page)
 
 
 def unlink(text: str, page: Path) -> str:
-    """Folders and the README have no page in the book: they are named there, and not linked."""
+    """Links that the book resolves in its own way.
+
+    Folders and the README have no page in the book: they are named there, and not linked. Links into references.bib
+    become citations of the bibliography.
+    """
+    text = re.sub(r"\[[^\]\n]+\]\([^)\s]*references\.bib#(\w+)\)", r"{cite:t}`\1`", text)
 
     def plain(found: re.Match) -> str:
         path = (page.parent / found[2]).resolve()
@@ -235,6 +233,12 @@ def sources(app, doctree) -> None:
         if name in known:
             uri = app.builder.get_relative_uri(app.env.docname, f"_modules/{name}")
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
+
+
+def play(app, exception) -> None:
+    """build-finished: the page to play with, beside the book."""
+    if not exception:
+        write_page(Path(app.outdir, "play.html"))
 
 
 def slides(app, exception) -> None:

@@ -3,9 +3,10 @@
     python -m tests.benchmarks.attacks [--images 100] [--repeats 3]           to attacks.md beside this file
     python -m tests.benchmarks.attacks --profile tiny-imagenet --root DIR     to attacks_tiny-imagenet.md
 
-Needs `pip install -e ".[bench]"`. Same network, same images, one run, the libraries taking turns. Agreement is judged
-in float64, so that rounding decides nothing; times are taken in float32. To the other libraries every network is
-flat; at the fine level ours is compared without the coarse network's say.
+Needs `pip install -e ".[bench]"`, then `pip install --no-deps torchattacks`: that asks for a requests of 2020, which
+JupyterLab refuses, and works with a newer one. Same network, same images, one run, the libraries taking turns.
+Agreement is judged in float64, so that rounding decides nothing; times are taken in float32. To the other libraries
+every network is flat; at the fine level ours is compared without the coarse network's say.
 """
 
 import argparse

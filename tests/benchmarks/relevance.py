@@ -1,6 +1,9 @@
-"""What a gradient of the relevance loss costs on torchvision's vgg16 at 224x224, against zennit and plain forwards.
+"""What a gradient of the relevance loss costs at 224x224, against zennit and plain forwards.
+
+torchvision's vgg16 and resnet18, and EfficientNet-Lite0.
 
     python -m tests.benchmarks.relevance [--repeats 3] [--device cuda]     the times, to relevance.md beside this file
+    python -m tests.benchmarks.relevance --quick                           one image, three ways, printed only
     python -m tests.benchmarks.relevance --memory                          memory and errors, to relevance_memory.md
 
 Same network (random weights), same images, one run, the ways taking turns. Needs 16 GB of memory and, on two CPU
@@ -27,31 +30,43 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import psutil
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torchvision.models import vgg16
+from torchvision.models import resnet18, vgg16
 from tqdm.auto import tqdm
 
 from c2f_lrp.classifier import Classifier
-from c2f_lrp.lrp import LRP, ZennitLRP, leaves
+from c2f_lrp.lrp import LRP, ZennitLRP
+from c2f_lrp.lrp.engine import program_of
+from c2f_lrp.lrp.operations import Maximum, Through
+from c2f_lrp.networks.efficientnet_lite import efficientnet_lite0
 from c2f_lrp.objectives import lrp_loss
 
 SIZE = 224
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}  # freed memory stays with the process
 
 
-def network(device: str, seed: int = 0) -> Classifier:
+NETWORKS = ("vgg16", "resnet18", "EfficientNet-Lite0")
+
+
+def network(device: str, seed: int = 0, name: str = "vgg16") -> Classifier:
+    """With random weights that keep the size of activations, and biases that absorb something."""
     torch.manual_seed(seed)
-    vgg = vgg16(num_classes=8).eval()
+    if name == "vgg16":
+        vgg = vgg16(num_classes=8)
+        layers = nn.Sequential(vgg.features, vgg.avgpool, nn.Flatten(), vgg.classifier)
+    else:
+        layers = resnet18(num_classes=8) if name == "resnet18" else efficientnet_lite0(8)
     with torch.no_grad():
-        for module in vgg.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+        for module in layers.modules():
+            if isinstance(module, nn.Conv2d) and name != "vgg16":
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 module.bias.normal_(0, 0.05)  # torchvision's zeros would absorb nothing
-    layers = nn.Sequential(vgg.features, vgg.avgpool, nn.Flatten(), vgg.classifier)
+            if isinstance(module, nn.BatchNorm2d):
+                module.bias.normal_(0, 0.05)
     return Classifier(layers).eval().to(device)
 
 
@@ -130,12 +145,26 @@ def compared(times: dict[str, list[float]]) -> dict[str, str]:
     }
 
 
+def graphs_table(name: str, batch: int, repeats: int, device: str) -> list[str]:
+    """zennit's rules differ in one, that of sums: what is compared is time."""
+    classifier, pixels = network(device, name=name), images(batch, device)
+    jobs = {way_: way(way_, classifier, pixels) for way_ in (FORWARD, MARGIN, LRPC, P_2, SIGNED, ZENNIT)}
+    return [
+        f"## {name}, batch {batch}",
+        "",
+        "| way | median s | plain forwards | times as fast as zennit's two passes |",
+        "|---|---|---|---|",
+        *(f"| {way_} | {cells} |" for way_, cells in compared(timed(jobs, repeats, device)).items()),
+        "",
+    ]
+
+
 def table(batch: int, repeats: int, device: str) -> list[str]:
     classifier, pixels = network(device), images(batch, device)
     jobs = {name: way(name, classifier, pixels) for name in WAYS}
     errors = float32_errors(classifier, pixels)
     return [
-        f"## Batch {batch}",
+        f"## vgg16, batch {batch}",
         "",
         "| way | median s | plain forwards | times as fast as zennit's two passes |",
         "|---|---|---|---|",
@@ -147,38 +176,38 @@ def table(batch: int, repeats: int, device: str) -> list[str]:
     ]
 
 
-class SettledReLU(nn.ReLU):
-    """Sets to zero, in every later call, what was negative in the first."""
+class SettledMaximum(Maximum):
+    """A max pooling whose winners are given."""
 
-    alive = None
+    def __init__(self, layer: nn.MaxPool2d, winners: torch.Tensor):
+        super().__init__(layer)
+        self.given = winners
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.alive = x > 0 if self.alive is None else self.alive
-        return x * self.alive
+    def __call__(self, a: torch.Tensor) -> torch.Tensor:
+        return self.winners(a)[0]
 
-
-class SettledMaxPool(nn.MaxPool2d):
-    """Takes, in every later call, from where the largest values stood in the first."""
-
-    winners = None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.winners is None:
-            self.winners = F.max_pool2d(x, self.kernel_size, self.stride, return_indices=True)[1]
-        return x.flatten(2).gather(2, self.winners.flatten(2)).view(self.winners.shape)
+    def winners(self, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return a.flatten(2).gather(2, self.given.flatten(2)).view(self.given.shape), self.given
 
 
 def settled(classifier: Classifier, pixels: torch.Tensor) -> Classifier:
-    """A copy that decides, in every ReLU and max pooling, as the network does in float64 on these images."""
-    kinds = {nn.ReLU: lambda _: SettledReLU(), nn.MaxPool2d: lambda pool: SettledMaxPool(pool.kernel_size, pool.stride)}
-    layers = [kinds.get(type(layer), copy.deepcopy)(layer) for _, layer in leaves(classifier.layers)]
-    copied = Classifier(nn.Sequential(*layers)).eval().to(pixels.device).double()
-    copied(pixels.double())
-    return copied.float()
+    """A copy whose graph decides, in every ReLU and max pooling, as the network does in float64 on these images."""
+    copied, double = copy.deepcopy(classifier), copy.deepcopy(classifier).double()
+    program, exact = program_of(copied, pixels), program_of(double, pixels.double())
+    values = {0: double.normalize(pixels.double())}
+    for k, step in enumerate(exact.steps):
+        given, operation = values[step.inputs[0]], program.steps[k].operation
+        if step.kind == "ReLU":
+            operation = Through(lambda a, alive=given > 0: a * alive)
+        elif isinstance(operation, Maximum):
+            operation = SettledMaximum(operation.layer, step.operation.winners(given)[1])
+        program.steps[k] = program.steps[k]._replace(operation=operation)
+        values[step.output] = step.operation(given)
+    return copied
 
 
 def float32_errors(classifier: Classifier, pixels: torch.Tensor) -> list[str]:
-    """Of the gradient, by lrp.py and by zennit, against lrp.py's in float64, which is zennit's too."""
+    """Of the gradient, by our engine and by zennit, against ours in float64, which is zennit's too."""
     exact = way(LRPC, copy.deepcopy(classifier).double(), pixels.double())()
 
     def row(decisions: str, network: Classifier) -> str:
@@ -187,12 +216,11 @@ def float32_errors(classifier: Classifier, pixels: torch.Tensor) -> list[str]:
         return f"| {decisions} | " + " | ".join(f"{error:.1e}" for error in errors) + " |"
 
     lines = [
-        "| float32, who wins in ReLU and max pooling | lrp.py and float64 | zennit and float64 | lrp.py and zennit |",
+        "| float32, who wins in ReLU and max pooling | ours and float64 | zennit and float64 | ours and zennit |",
         "|---|---|---|---|",
         row("as float32 has it", classifier),
     ]
-    with mock.patch("c2f_lrp.lrp.max_pool", lambda layer, a: (layer(a), layer.winners)):
-        return [*lines, row("as float64 has it", settled(classifier, pixels)), ""]
+    return [*lines, row("as float64 has it", settled(classifier, pixels)), ""]
 
 
 def in_a_process(batch: int, *arguments: str, **environment: str) -> str:
@@ -267,7 +295,7 @@ def mixed_batch(repeats: int, device: str) -> list[str]:
     }
     times = timed(jobs, repeats, device)
     return [
-        "## Fine level, batch 8",
+        "## Fine level, vgg16, batch 8",
         "",
         "One step of LRPF for eight images of eight coarse classes, each on its own fine network, takes "
         f"{spread(times['eight'], times['one'])} times as long as for eight images of one class "
@@ -280,6 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--quick", action="store_true", help="one image, three ways for each network, printed only")
     parser.add_argument("--memory", action="store_true", help="measure memory and errors instead of times")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -294,11 +323,20 @@ def main() -> None:
         jobs = {name: way(name, classifier, pixels) for name in (FORWARD, LRPC, P_2, ZENNIT)}
         print(json.dumps(timed(jobs, args.repeats, args.device)))
         return
+    if args.quick:
+        for name in NETWORKS:
+            classifier, pixels = network(args.device, name=name), images(1, args.device)
+            times = timed(
+                {key: way(key, classifier, pixels) for key in (FORWARD, LRPC, SIGNED)}, args.repeats, args.device
+            )
+            forwards, faster = spread(times[LRPC], times[FORWARD]), spread(times[SIGNED], times[LRPC])
+            print(f"{name}: {LRPC} takes {forwards} plain forwards, {faster} times as fast as zennit's one signed pass")
+        return
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor() or 'CPU'}, two threads"
     lines = [
         f"# {'Memory and errors' if args.memory else 'Cost'} of a relevance gradient",
         "",
-        f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; vgg16 at 224×224, float32, "
+        f"Written by `python -m tests.benchmarks.relevance{' --memory' * args.memory}`; images of 224×224, float32, "
         f"torch {torch.__version__}, {where} ({torch.backends.cpu.get_cpu_capability()})."
         + f" Ratios: median of {args.repeats} turns (smallest–largest).",
         "",
@@ -309,6 +347,8 @@ def main() -> None:
         for batch in (2, 8):
             lines += table(batch, args.repeats, args.device)
         lines += mixed_batch(args.repeats, args.device)
+        for name in NETWORKS[1:]:
+            lines += graphs_table(name, 2, args.repeats, args.device)
     text = "\n".join(lines)
     print(text)
     if args.device == "cpu":

@@ -1,0 +1,76 @@
+"""The image of a figure and its panels."""
+
+import dataclasses
+import types
+
+import pytest
+import torch
+from networks import sixteen_images
+
+from c2f_lrp import panels
+from c2f_lrp.attacks import DFC, DFF
+
+
+@pytest.fixture
+def images(clf):
+    return sixteen_images(clf)
+
+
+class Fools:
+    """In place of an attack: fools the images of these names."""
+
+    level = "coarse"
+
+    def __init__(self, images, names):
+        self.pixels = images.pixels[[images.names.index(name) for name in names]]
+
+    def __call__(self, classifier, pixels, coarse, fine):
+        fooled = [any(torch.equal(x, y) for y in self.pixels) for x in pixels]
+        return types.SimpleNamespace(fooled=torch.tensor(fooled))
+
+
+def test_the_image_of_a_figure_is_chosen_by_the_rule(clf, images):
+    scores = clf.coarse(images.pixels).softmax(1).detach()
+    pairs = [tuple(pair) for pair in scores.argsort(1, descending=True)[:, :2].tolist()]
+    org, adv = max(pairs, key=pairs[2:].count)  # the first two images are misclassified
+    rows = [row for row in range(2, 16) if pairs[row] == (org, adv)]
+    rows.sort(key=lambda row: -scores[row, org])
+    assert len(rows) > 3
+    secondary = torch.full((16,), org)
+    secondary[rows[2]] = adv  # an object of the runner-up's class comes before a higher score
+    images = dataclasses.replace(images, secondary_coarse=secondary)
+    first, second, third, last = (images.names[row] for row in [rows[2], rows[0], rows[1], rows[-1]])
+    names = (clf.hierarchy.coarse_names[org], clf.hierarchy.coarse_names[adv])
+
+    def chosen(*fooled, tried=16):
+        attacks = {str(i): Fools(images, each) for i, each in enumerate(fooled)}
+        row, other, counts = panels.choose_images(clf, images, *names, attacks, tried)
+        order = [rows[2], *(row for row in rows if row != rows[2])][:tried]
+        successes = [sum(images.names[row] in some for some in fooled) for row in order]
+        assert other == order[successes.index(min(successes))]  # the first of those that fewest fool
+        assert (counts["of"] == min(tried, len(rows))).all()
+        return images.names[row], counts.fooled.tolist()
+
+    assert chosen([]) == (first, [0])
+    assert chosen([second, third], [third]) == (third, [2, 1])
+    assert chosen([last, second], [last]) == (last, [2, 1])
+    assert chosen([last, second], [last], tried=2) == (second, [1, 0])
+    with pytest.raises(ValueError, match="none of 16 images is classified as no class with runner-up"):
+        panels.choose_images(clf, images, "no class", names[1], {"a": Fools(images, [])})
+
+
+@pytest.mark.parametrize("attack", [DFC(iterations=2), DFF(iterations=2)])
+def test_panels_show_before_and_after(clf, images, attack):
+    several = (torch.tensor(clf.hierarchy.n_fine)[images.coarse] > 1).nonzero().flatten()
+    row = several[several > 1][0]
+    columns, org, adv = panels.panels(
+        clf, images.pixels[row], images.coarse[row].item(), images.fine[row].item(), {"DF": attack}
+    )
+    assert [panel.title for panel in columns] == ["before", "DF"] and org != adv
+    assert not columns[0].perturbation.any()
+    assert columns[0].score_org >= columns[0].score_adv
+    assert torch.equal(columns[1].pixels, images.pixels[row] + columns[1].perturbation)
+    total = columns[0].relevance_org.clamp(min=0).sum().item()
+    assert columns[0].norm_org == pytest.approx(total, rel=1e-9)
+    with pytest.raises(ValueError, match="one level"):
+        panels.panels(clf, images.pixels[row], 0, 0, {"a": DFC(), "b": DFF()})
