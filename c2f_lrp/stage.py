@@ -47,7 +47,7 @@ STYLE = """<style>
   .c2f .flip .arrow {display: none}
   .c2f .flip .word {font-size: 30px}
 }
-.jp-Cell-inputWrapper:has(.jp-Placeholder), .celltag_lab {display: none}
+.jp-Cell-inputWrapper:has(.jp-Placeholder), .jp-Cell:has(.celltag_lab), .celltag_lab {display: none}
 </style>"""
 
 
