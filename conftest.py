@@ -17,12 +17,34 @@ _NOTEBOOKS = (Path(__file__).parent / "notebooks").glob("*.ipynb")
 NOTEBOOKS = {path.stem.split("_", 1)[1]: f"notebooks/{path.name}" for path in _NOTEBOOKS}  # by name without number
 
 
+# Files whose tests run notebooks, commands, a browser, other processes or large networks. All others are quick:
+# python -m pytest -m "not slow"
+SLOW = {
+    "test_book.py",
+    "test_cli.py",
+    "test_cluster.py",
+    "test_demo.py",
+    "test_demo_browser.py",
+    "test_device.py",
+    "test_efficientnet_lite.py",
+    "test_examples.py",
+    "test_folder.py",
+    "test_full_size.py",
+    "test_lrp_zennit.py",
+    "test_training.py",
+}
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; the others are run by -m 'not slow'")
     config.addinivalue_line("markers", "after_notebooks: needs what the notebook of its parameter `name` wrote")
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks come first: they take longest, and what is short fills the gaps at the end."""
+    """Slow tests are marked. Notebooks come first: they take longest, and what is short fills the gaps at the end."""
+    for item in items:
+        if item.path.suffix == ".ipynb" or item.path.name in SLOW:
+            item.add_marker("slow")
     items.sort(key=lambda item: (item.get_closest_marker("after_notebooks") is not None, item.path.suffix != ".ipynb"))
 
 

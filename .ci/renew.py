@@ -1,4 +1,4 @@
-"""Make all stored results anew: figures/, the outputs in notebooks/, the report.
+"""Make all stored results anew: figures/, the outputs in notebooks/, the report, the README's table.
 
     python .ci/renew.py                                                     the scenes; ten minutes on two cores
     python .ci/renew.py --root tiny-imagenet=DIR --root imagenet-lite=DIR   these profiles first, then the scenes
@@ -19,10 +19,12 @@ from pathlib import Path
 import nbformat
 
 from c2f_lrp.paths import runs_folder
+from c2f_lrp.report import write_readme
 from c2f_lrp.reproduce import without_widgets
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+FIGURES = ROOT / "figures"
 
 
 def store(executed: Path, notebook: Path) -> None:
@@ -81,9 +83,10 @@ def main() -> int:
         if code := command("reproduce", *resume):  # last, for its report sets the profiles' tables side by side
             return code
         store_all(runs_folder("scenes") / "notebooks")
+        write_readme(ROOT / "README.md", FIGURES)
     except ValueError as error:
         parser.error(str(error))
-    return command("verify", *(str(path) for path in sorted((ROOT / "figures").iterdir()) if path.is_dir()))
+    return command("verify", *(str(path) for path in sorted(FIGURES.iterdir()) if path.is_dir()))
 
 
 if __name__ == "__main__":

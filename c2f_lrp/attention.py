@@ -42,35 +42,39 @@ def tried_attacks(level: str, epsilons: list[float], **settings) -> dict[Setting
     }
 
 
-def scene_pairs(classifier: CoarseToFine, n: int, first: int = FIRST_SCENE) -> tuple[Images, Images]:
-    """n scenes whose second object is of r_adv's class (eq. 6), and n whose second object is not, float32 pixels.
+def scene_pairs(
+    classifier: CoarseToFine, n: int, first: int = FIRST_SCENE, others: int | None = None
+) -> tuple[Images, Images]:
+    """n scenes whose second object is of r_adv's class (eq. 6), and `others` (None: n) whose second object is not.
 
-    The first such scenes from index `first` on; both levels classify them correctly, and some of the second object is
-    in sight. About one scene in twelve is of the first kind.
+    The first such scenes from index `first` on, float32 pixels; both levels classify them correctly, and some of the
+    second object is in sight. About one scene in nine is of the first kind.
     """
-    if n < 1:
-        raise ValueError(f"n is {n}; ask for at least one scene of each kind")
+    others = n if others is None else others
+    if min(n, others) < 1:
+        raise ValueError(f"{n} and {others} scenes were asked for; ask for at least one of each kind")
+    wanted = {True: n, False: others}
     found: dict[bool, list[int]] = {True: [], False: []}
-    series = scenes.lazy("evaluation", first + 200 * n + 2000)
+    series = scenes.lazy("evaluation", first + 200 * max(n, others) + 2000)
     progress = tqdm(total=n, desc="choosing scenes", leave=False)
     for start in itertools.count(first, 128):
-        if len(found[True]) >= n and len(found[False]) >= n:
+        if all(len(found[same]) == wanted[same] for same in found):
             break
         some = series[start : start + 128]
         if not len(some):
             raise ValueError(
                 f"no {n} scenes from {first} on have a second object of the runner-up's class; ask for fewer"
             )
-        pixels = some.pixels.float()
+        assert some.secondary_masks is not None
         right = rightly_classified(classifier, some) & some.secondary_masks.any(2).any(1)
-        _, adv = adversarial_labels(classifier.coarse(pixels))
+        _, adv = adversarial_labels(classifier.coarse(some.pixels.float()))
         for same in found:
             rows = (right & ((adv == some.secondary_coarse) == same)).nonzero().flatten() + start
-            found[same] = (found[same] + rows.tolist())[:n]
+            found[same] = (found[same] + rows.tolist())[: wanted[same]]
         progress.n = len(found[True])
         progress.refresh()
-    same, others = (series[found[kind]] for kind in (True, False))
-    return same.with_pixels(same.pixels.float()), others.with_pixels(others.pixels.float())
+    one, other = (series[found[same]] for same in (True, False))
+    return one.with_pixels(one.pixels.float()), other.with_pixels(other.pixels.float())
 
 
 def unseen_images(
@@ -102,11 +106,17 @@ def unseen_images(
 
 
 def choose(
-    classifier: CoarseToFine, profile: str, level: str, n: int, root: Path | None = None, first: int | None = None
+    classifier: CoarseToFine,
+    profile: str,
+    level: str,
+    n: int,
+    root: Path | None = None,
+    first: int | None = None,
+    others: int | None = None,
 ) -> tuple[Images, ...]:
     """Which images are looked at: `scene_pairs` of the scenes at the coarse level, else the one set `unseen_images`."""
     if profile == "scenes" and level == "coarse":
-        return scene_pairs(classifier, n, FIRST_SCENE if first is None else first)
+        return scene_pairs(classifier, n, FIRST_SCENE if first is None else first, others)
     return (unseen_images(classifier, profile, level, n, root, first),)
 
 
@@ -183,11 +193,11 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def is_stored(folder: Path, name: str, parameters: dict) -> bool:
-    """Whether a folder of figures holds NAME_claims.csv of a run with these parameters; n_images may differ."""
+    """Whether a folder of figures holds NAME_claims.csv of a run with these parameters; how many images may differ."""
     if not (folder / f"{name}_claims.csv").is_file():
         return False
     told = json.loads((folder / f"{name}_claims.json").read_text(encoding="utf-8"))["parameters"]
-    return all(told.get(key) == value for key, value in parameters.items() if key != "n_images")
+    return all(told.get(key) == value for key, value in parameters.items() if key not in ("n_images", "n_control"))
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:

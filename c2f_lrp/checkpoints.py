@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from c2f_lrp.files import atomic_write
+from c2f_lrp.files import atomic_write, csv_rows, csv_table
 from c2f_lrp.paths import manifest_path
 from c2f_lrp.profiles import Profile
 
@@ -22,25 +22,21 @@ def checkpoints_table(profile: Profile, folder: Path | None = None) -> Path:
 def read_checkpoints(table: Path, profile: str) -> list[dict]:
     """The rows of one profile in a checkpoints.csv; none where there is no such file.
 
-    Raises ValueError for a table with other columns.
+    Raises ValueError for a table with other columns, and for what is no table in UTF-8.
     """
     if not table.is_file():
         return []
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in CHECKPOINT_COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{table} has no column {', '.join(missing)}; give a table that c2f-lrp train wrote")
-        return [row for row in reader if row["profile"] == profile]
+    _, header = (csv_rows(table) or [(1, [])])[0]
+    missing = [column for column in CHECKPOINT_COLUMNS if column not in header]
+    if missing:
+        raise ValueError(f"{table} has no column {', '.join(missing)}; give a table that c2f-lrp train wrote")
+    return [row for _, row in csv_table(table) if row["profile"] == profile]
 
 
 def write_checkpoints(table: Path, profile: str, rows: list[dict]) -> None:
     """Replace the rows of one profile, keeping those of the others."""
-    others = []
-    if table.is_file():
-        with table.open(newline="") as file:
-            others = [row for row in csv.DictReader(file) if row["profile"] != profile]
-    with atomic_write(table) as part, part.open("w", newline="") as file:
+    others = [row for _, row in csv_table(table) if row["profile"] != profile] if table.is_file() else []
+    with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))

@@ -155,8 +155,8 @@ class CoarseToFine(nn.Module):
                 f"the hierarchy has a class at output {largest}, the model {outputs} outputs; give the model that its "
                 "class indices were written for"
             )
-        # A sequence stays one sequence, so that relevance need not take the slower way through zennit.
-        layers = list(model.layers) if isinstance(model.layers, nn.Sequential) else [model.layers]
+        # A sequence stays one sequence; a subclass may have a forward of its own, and stays whole.
+        layers = list(model.layers) if type(model.layers) is nn.Sequential else [model.layers]
 
         # The new networks take the images that the model takes.
         settings = {name: value for name, value in model.settings.items() if name == "image_size"}

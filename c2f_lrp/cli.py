@@ -15,11 +15,12 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from c2f_lrp.attacks import ATTACKS
-from c2f_lrp.paths import NOTEBOOKS, REPOSITORY
+from c2f_lrp.paths import NOTEBOOKS, REPOSITORY, lend_home
 from c2f_lrp.profiles import PHOTO_PROFILE, PROFILES, get_profile
 
 DEVICES = ("cpu", "cuda")
@@ -28,7 +29,17 @@ DEVICES = ("cpu", "cuda")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 after one line that says what was wrong."""
     options = parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="c2f-lrp-home-", ignore_cleanup_errors=True) as home:
+        return run(options, home)
+
+
+def run(options: argparse.Namespace, home: str) -> int:
+    """One command in an environment of its own: what is set for it and its children is taken back afterwards."""
     environment = dict(os.environ)
+    lend_home(home)
+    os.environ["MPLBACKEND"] = "agg"  # nothing is shown; a notebook's or a desktop's backend may be missing here
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # ε, and names of files, whatever the terminal can show
     if getattr(options, "weights", None):
         os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
@@ -71,7 +82,7 @@ COMPLETION_EXAMPLES = """examples:
 
 def parser(complete: bool = False) -> argparse.ArgumentParser:
     """The command line. complete: with what may stand where as choices, for a shell; a wrong word gets our own line."""
-    shape = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape: dict[str, Any] = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     about = "Explainable attacks on coarse-to-fine classifiers."
     top = argparse.ArgumentParser(prog="c2f-lrp", description=about, epilog=EXAMPLES, **shape)
     top.add_argument("--version", action="version", version=f"c2f-lrp {version('c2f_lrp')}")
@@ -79,7 +90,9 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
 
     weights = "folder of weights written by train --out"
     csv = "for the profile folder: a csv with columns folder,coarse[,name]"
-    offered = (lambda names: dict(choices=list(names), metavar="NAME")) if complete else (lambda names: {})
+
+    def offered(names) -> dict[str, Any]:
+        return dict(choices=list(names), metavar="NAME") if complete else {}
 
     def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -130,7 +143,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub = command("attack", attack, "Attack photographs: a figure and a few lines for each.", profile=PHOTO_PROFILE)
     sub.formatter_class, sub.epilog = argparse.RawDescriptionHelpFormatter, ATTACK_EXAMPLES
     photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG or PNG")
-    photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # for shtab
+    photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]  # for shtab
     known = f"one of {', '.join(ATTACKS)} (default lrpc)"
     sub.add_argument("--attack", default="lrpc", help=known, **offered(ATTACKS))
     bounds = "bounds in pixel units (default 10 20 40 for lrpc and lrpf, else the attack's own)"
@@ -372,18 +385,28 @@ def completion(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
+    from c2f_lrp.datasets.imagenet import in_training_set
     from c2f_lrp.loading import open_reader
 
     profile = get_profile(options.profile)
     reader = open_reader(profile, hierarchy_of(profile, options.hierarchy, options.weights), options.root)
-    problems = []
+    problems, passed_over, names = [], {}, set()
     for split in reader.splits:
         found = reader.check(split, os.cpu_count() or 1)
         problems += [line for line in found.problems if line not in problems]  # two splits may share photographs
+        passed_over |= found.passed_over
+        names |= set(found.names)
         print(f"{split:10} {len(found.coarse)} images, {len(found.coarse.unique())} coarse classes")
+    if passed_over:
+        print("passed over:\n  " + "\n  ".join(f"{count} {why}" for why, count in sorted(passed_over.items())))
+    if known := sum(map(in_training_set, names)):
+        print(
+            f"{known} of {len(names)} photographs have names of ImageNet's own training set: a network with ImageNet "
+            "weights was trained on them, which flatters its accuracy"
+        )
     if problems:
         print("\n".join(problems))
-        raise ValueError(f"photographs listed above are damaged ({len(problems)}); replace or remove them")
+        raise ValueError(f"what is listed above is wrong ({len(problems)}); mend, replace or remove it")
     return 0
 
 

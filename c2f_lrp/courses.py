@@ -94,7 +94,7 @@ def courses(
                 logits = network(iterates)
                 labels = [label.repeat(len(eta)) for label in adversarial_labels(logits[:1])]
                 evidence = contrast(*lrp.relevances(iterates, labels))[:, 0]
-            found[row] = Course(
+            found[row] = Course(  # type: ignore[call-arg]
                 attack,
                 pixels[row],
                 eta,

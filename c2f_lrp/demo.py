@@ -5,10 +5,11 @@ import html
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -27,7 +28,7 @@ from c2f_lrp.attacks.lrp_attack import LRPAttack
 from c2f_lrp.attacks.pgd import PGD
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images, stack
-from c2f_lrp.datasets.imagenet import decode, resize_and_crop
+from c2f_lrp.datasets.opening import decode, open_photo, resize_and_crop
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.metrics import relevance_mass
 from c2f_lrp.objectives import adversarial_labels
@@ -40,9 +41,17 @@ LEVELS = ("coarse", "fine")
 ATTACKS: dict[str, dict[str, str]] = {}  # names in attacks.ATTACKS, by title and level
 for name in attacks.ATTACKS:
     ATTACKS.setdefault(attack_class(name).title, {})[attack_class(name).level] = name
-BOUNDS = (0.5, 0.9, 1.5, 2.6, 4, 6, 8, 10, 15, 20, 30, 40)  # of 255; every attack's own default is among them
+KINDS = [attack_class(name) for name in attacks.ATTACKS]
+OWN_BOUNDS = {kind.eps for kind in KINDS if issubclass(kind, BoundedAttack)}  # type: ignore[misc]
+BOUNDS = sorted({0.5, 1, 1.5, 4, 6, 8, 10, 15, 20, 30, 40} | OWN_BOUNDS)  # of 255; every attack's own default is there
 # None stands for the attack's own default, which the command and Python have too.
-LOSSES = {"the paper's, eq. (7) or (9)": None, "regions (ours)": "regions", "attention (ours)": "attention"}
+# Our attention loss has no end: it is descended for all steps, and the best of them is shown.
+LOSSES = {
+    "the paper's, eq. (7) or (9)": {},
+    "regions (ours)": {"objective": "regions"},
+    "attention (ours)": {"objective": "attention"},
+    "attention, best of all steps": {"objective": "attention", "iterate": "best"},
+}
 STEP_SIZES = {"the attack's own": None, "1 of 255": 1, "2.5 of 255": 2.5, "5 of 255": 5}
 STEP_COUNTS = {"the attack's own": None, "20": 20, "10": 10}
 
@@ -67,22 +76,22 @@ class Example:
 
 SCENES = (
     Example(
-        "a word changes",
-        "Algorithm 1 (LRPC): compare the two pictures, then the two labels. What was added can only be seen magnified.",
-        "scene 2/12",
+        "another label",
+        "Algorithm 1 (LRPC): compare the two pictures, then the labels. What was added is seen only when magnified.",
+        "scene 2/2",
         "lrpc",
     ),
     Example(
         "relevance moves",
-        "With our loss that sees where relevance lies, and not only how much there is, relevance leaves the object.",
-        "scene 2/7",
+        "Our loss sees where relevance lies, not only how much there is: it leaves the burger, also for the fish.",
+        "scene 2/4",
         "lrpc",
-        40,
-        {"objective": "attention", "lr": 2.5},
+        20,
+        {"objective": "attention", "iterate": "best", "lr": 2.5},
         moves=True,
     ),
     Example(
-        "the attack fails",
+        "it fails",
         "Not every image gives way: all steps are taken, the bound is reached, and the label is what it was.",
         "scene 2/5",
         "lrpc",
@@ -90,22 +99,31 @@ SCENES = (
     ),
     Example(
         "one level down",
-        "LRPF at the fine level: the kind must change, and the group must stay what it was.",
+        "LRPF, the fine level: the kind of fish must change, and it must still be a fish.",
         "scene 2/0",
         "lrpf",
     ),
     Example(
-        "hardly anything",
-        "DeepFool stops right behind the boundary: both scores end near one half, and the change is a fraction of LRPC's.",
+        "just across",
+        "DeepFool stops right behind the boundary: both scores end near one half. Look at the curves below.",
         "scene 2/0",
         "dfc",
     ),
     Example(
-        "a quarter of the bound",
-        "PGD pushes every pixel as far as it may go, which is little: ε is 2.6 of 255, what the paper's table implies.",
-        "scene 2/16",
+        "two of 255",
+        "PGD may move no pixel by more than a hundredth of its range, and moves nearly all of them as far as that.",
+        "scene 2/11",
         "pgdc",
     ),
+)
+# Grace Hopper, photographed by the United States Navy: in the public domain, and part of matplotlib.
+PHOTO = Example(
+    "a photograph",
+    "The label stands, its explanation does not: eq. (7) asks for more relevance of the runner-up, wherever that lies.",
+    "grace_hopper.jpg",
+    "lrpc",
+    settings={"iterations": 10},
+    fooled=False,
 )
 
 
@@ -128,14 +146,15 @@ class Trace:
     adv: int
     perturbations: list[Tensor] = field(default_factory=list)
     scores: list[np.ndarray] = field(default_factory=list)
-    finished: bool = False
+    returned: int | None = None  # which iterate the attack returned, once it has; not always the last
     panels: dict = field(default_factory=dict)  # by step and reading, once they were asked for
+    engines: dict = field(default_factory=dict)  # by reading: each reads the network once
 
     def panel(self, step: int, reading: dict) -> Panel:
         """What the network makes of an iterate, with the heatmaps of a reading of eqs. (3)-(4)."""
         key = (step, *reading.values())
         if key not in self.panels:
-            lrp = choose_lrp(self.network, **reading)
+            lrp = self.engines.setdefault(key[1:], choose_lrp(self.network, **reading))
             self.panels[key] = panel(
                 self.classifier, lrp, self.pixels, self.perturbations[step], self.org, self.adv, f"step {step}"
             )
@@ -172,22 +191,22 @@ def run_trace(trace: Trace, each: Callable[[], None] = lambda: None) -> Trace:
         each()
 
     labels = trace.classifier.predict(trace.pixels[None])
-    trace.attack(trace.classifier, trace.pixels[None], *labels, watch=watch)
-    trace.finished = True
+    returned = trace.attack(trace.classifier, trace.pixels[None], *labels, watch=watch).perturbation[0]
+    trace.returned = max(k for k, eta in enumerate(trace.perturbations) if torch.equal(eta, returned))
     return trace
 
 
-def choose_attack(name: str, eps: float, loss: str | None, size: float | None, count: int | None, reading: dict):
+def choose_attack(name: str, eps: float, loss: dict, size: float | None, count: int | None, reading: dict) -> Attack:
     """The attack that the widgets say; what they leave open is the attack's own default."""
     chosen = attack_class(name)
-    settings = {} if count is None else {"iterations": count}
+    settings: dict[str, Any] = {} if count is None else {"iterations": count}
     if not issubclass(chosen, BoundedAttack):
         return chosen(**settings)
     settings["eps"] = eps
     if size is not None:
         settings["step_size" if issubclass(chosen, PGD) else "lr"] = size
     if issubclass(chosen, LRPAttack):
-        settings |= reading if loss is None else reading | {"objective": loss}
+        settings |= reading | loss
     return chosen(**settings)
 
 
@@ -210,6 +229,7 @@ def attention(trace: Trace, image: Images, before: Panel, now: Panel) -> str:
         return "How much relevance left the object cannot be said: nobody drew outlines in this photograph."
     places = {"on the object (solid line)": image.object_masks}
     if image.secondary_masks is not None and image.secondary_masks.any():
+        assert image.secondary_coarse is not None
         other = trace.classifier.hierarchy.coarse_names[image.secondary_coarse.item()]
         places[f"on the {other} beside it (dotted)"] = image.secondary_masks
     moves = []
@@ -221,7 +241,8 @@ def attention(trace: Trace, image: Images, before: Panel, now: Panel) -> str:
 
 def draw(trace: Trace, step: int, reading: dict) -> Figure:
     """The figure that the book shows: before and now."""
-    both = [trace.panel(0, reading), trace.panel(step, reading)]
+    before, now = trace.panel(0, reading), trace.panel(step, reading)
+    both = [replace(before, title="before"), replace(now, fooled=trace.fooled(now, before) if step else None)]
     labels = trace.classifier.hierarchy.describe([p.coarse for p in both], [p.fine for p in both])
     return plotting.attack_figure(both, trace.names[trace.org], trace.names[trace.adv], labels)
 
@@ -233,7 +254,7 @@ class Choice:
 
     name: str
     profile: str
-    classifier: CoarseToFine
+    classifier: CoarseToFine | None  # None: that of the photographs, which is loaded when the first is chosen
     image: Images
 
 
@@ -257,11 +278,14 @@ class Demo:
         ]
         self.photo_profile = profile if get_profile(profile).needs_root else PHOTO_PROFILE
         self.photo_classifier = lru_cache(lambda: load_classifier(self.photo_profile))
+        if self.examples:
+            self.examples.append((PHOTO, len(self.choices)))
+            self.add_choice(PHOTO.image, open_photo(get_sample_data(PHOTO.image, asfileobj=False)))
         self.traces: dict = {}
         self.drawing = threading.RLock()  # the attack's thread and a moved slider draw to the same page
         self.stopping = threading.Event()
         self.job: threading.Thread | None = None
-        self.look = ""
+        self.look, self.threads = "", torch.get_num_threads()
         self.make_widgets()
         if self.examples:
             self.choose(*self.examples[0])
@@ -362,11 +386,11 @@ class Demo:
         pixels.save(buffer, "PNG")
         code = base64.b64encode(buffer.getvalue()).decode()
         look = (
-            f"<style>.c2f-thumb-{number} {{background: url(data:image/png;base64,{code}) 4px 4px / 48px 48px no-repeat, "
-            f"#f5f5f4; padding-left: 60px; text-align: left; line-height: 1.2; white-space: normal}}</style>"
+            f"<style>.c2f-thumb-{number} {{background: url(data:image/png;base64,{code}) 4px 4px / 48px 48px no-repeat "
+            "#f5f5f4; padding-left: 60px; text-align: left; line-height: 1.2; white-space: normal}</style>"
         )
         button = widgets.Button(
-            description=example.title, tooltip=example.look, layout=Layout(width="186px", height="56px")
+            description=example.title, tooltip=example.look, layout=Layout(width="168px", height="56px")
         )
         button.add_class(f"c2f-thumb-{number}")
         button.on_click(lambda _: self.choose(example, row))
@@ -386,11 +410,11 @@ class Demo:
             self.level: chosen.level,
             self.parts: given.get("lr"),
             self.count: given.get("iterations"),
-            self.loss: given.get("objective"),
+            self.loss: {key: given[key] for key in ("objective", "iterate") if key in given},
             self.reading: next(iter(READINGS.values())),
         }
         if issubclass(chosen, BoundedAttack):
-            quiet[self.eps] = example.eps or chosen.eps
+            quiet[self.eps] = example.eps or chosen.eps  # type: ignore[misc]  # its default
         for control, value in quiet.items():
             self.set_quietly(control, value=value)
         self.look = example.look
@@ -404,7 +428,7 @@ class Demo:
         """Another attack: its own bound goes with it."""
         chosen = attack_class(ATTACKS[self.attack.value][self.level.value])
         if issubclass(chosen, BoundedAttack):
-            self.set_quietly(self.eps, value=chosen.eps)
+            self.set_quietly(self.eps, value=chosen.eps)  # type: ignore[misc]
         self.look = ""
         self.attack_again()
 
@@ -416,18 +440,19 @@ class Demo:
         self.eps.disabled = self.parts.disabled = not issubclass(chosen, BoundedAttack)
         self.loss.disabled = not issubclass(chosen, LRPAttack)
         choice = self.choices[self.image.value]
+        classifier = choice.classifier or self.photo_classifier()
         try:
             attack = choose_attack(
                 name, self.eps.value, self.loss.value, self.parts.value, self.count.value, self.reading.value
             )
             key = (self.image.value, attack)
-            self.trace = self.traces.get(key) or start_trace(choice.classifier, choice.image.pixels[0], attack)
+            self.trace = self.traces.get(key) or start_trace(classifier, choice.image.pixels[0], attack)
         except ValueError as error:
             self.say(str(error))
             return
         self.choice = choice
-        if self.trace.finished:
-            self.show_step(len(self.trace.perturbations) - 1)
+        if self.trace.returned is not None:
+            self.show_step(self.trace.returned)
             return
         self.trace.perturbations.clear(), self.trace.scores.clear(), self.trace.panels.clear()
         self.stopping.clear()
@@ -438,7 +463,7 @@ class Demo:
     def run(self, trace: Trace, key) -> None:
         """The attack's thread: draw the first steps, and later ones as far as drawing takes a quarter of the time."""
         # One thread is quicker for an image so small, most of all where others compute as well.
-        torch.set_num_threads(1 if trace.pixels.shape[-1] <= 64 else torch.get_num_threads())
+        torch.set_num_threads(1 if trace.pixels.shape[-1] <= 64 else self.threads)
         drawn, cost = time.monotonic(), 0.0
 
         def each() -> None:
@@ -461,8 +486,8 @@ class Demo:
             return
         finally:
             self.set_busy(False)
-        if trace.perturbations and not self.stopping.is_set():
-            self.show_step(len(trace.perturbations) - 1)
+        if trace.returned is not None:
+            self.show_step(trace.returned)
 
     def stop(self) -> None:
         """Stop the attack that runs, if one does, and wait until it has."""
@@ -481,9 +506,10 @@ class Demo:
         self.busy.value = "⏳ attacking …" if busy else ""
 
     def show_step(self, step: int) -> None:
-        """Move the slider to a step that has just been computed, and draw it."""
-        self.play.max = max(step, 1)
-        self.set_quietly(self.step, max=max(step, 1), value=step)
+        """Move the slider to a step that has been computed, and draw it."""
+        last = max(len(self.trace.perturbations) - 1, 1)
+        self.play.max = last
+        self.set_quietly(self.step, max=last, value=step)
         self.play.value = step  # it is linked to the slider
         self.show()
 
@@ -501,7 +527,18 @@ class Demo:
             names = [(hierarchy.coarse_names[p.coarse], hierarchy.fine_names[p.coarse][p.fine]) for p in (before, now)]
             fooled = trace.fooled(now, before)
             row = stage.above_the_fold(
-                before, now, end, names, org, adv, step, last, fooled, not trace.finished, outlines
+                before,
+                now,
+                end,
+                names,
+                trace.attack.level,
+                org,
+                adv,
+                step,
+                last,
+                fooled,
+                trace.returned is None,
+                outlines,
             )
             scores = np.stack(trace.scores[: last + 1])[:, [trace.org, trace.adv]]
             more = stage.below_the_fold(before, now, org, adv, scores, step, outlines)
@@ -522,21 +559,21 @@ class Demo:
 
     def add_photos(self, change) -> None:
         """Photographs were uploaded: scale them as the network's own were, and choose the last."""
-        size = get_profile(self.photo_profile).image_size
         try:
-            photos = [
-                (file.name, resize_and_crop(decode(BytesIO(file.content), file.name), size)) for file in change.new
-            ]
+            photos = [(file.name, decode(BytesIO(file.content), file.name)) for file in change.new]
         except ValueError as error:
             self.say(str(error))
             return
-        for name, pixels in photos:
-            image = stack([pixels], [-1], [-1], None, [name])  # its labels are not known
-            image = image.with_pixels(image.pixels.float())
-            self.choices.append(Choice(name, self.photo_profile, self.photo_classifier(), image))
+        for photo in photos:
+            self.add_choice(*photo)
         self.look = ""
         self.set_quietly(self.image, options=self.image_names(), value=len(self.choices) - 1)
         self.attack_again()
+
+    def add_choice(self, name: str, photo: Image.Image) -> None:
+        pixels = resize_and_crop(photo, get_profile(self.photo_profile).image_size)
+        image = stack([pixels], [-1], [-1], None, [name])  # its labels are not known
+        self.choices.append(Choice(name, self.photo_profile, None, image.with_pixels(image.pixels.float())))
 
     def say(self, problem: str) -> None:
         """One line instead of the picture, which belongs to something else."""

@@ -15,8 +15,8 @@ For photographs in folders of one's own there is a shorter form, with the column
     name         what to call it in a figure; the column may be left out, and the folder's own name is taken
 """
 
-import csv
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +24,15 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from c2f_lrp.files import csv_rows
+
 COLUMNS = ("wnid", "class_index", "name", "coarse", "fine_index")
 FOLDER_COLUMNS = ("folder", "coarse", "name")
 N_IMAGENET = 1000
+# Of a coarse class's name, beside letters, digits and the marks on letters that many scripts write; the last two join
+# letters, or keep them apart, in Persian and in scripts of India.
+NAME_SIGNS = " -_\u200c\u200d"
+LONGEST_NAME = 200  # bytes in UTF-8
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,13 @@ class Hierarchy:
                     f"{field} holds {sizes} fine classes per coarse class, fine_names {self.n_fine}, "
                     f"for the {self.n_coarse} coarse classes {', '.join(self.coarse_names)}: these must agree"
                 )
+
+        for n, name in enumerate(self.coarse_names):
+            for other in self.coarse_names[:n]:
+                if same_file(name) == same_file(other):
+                    raise ValueError(
+                        f"coarse classes {other!r} and {name!r} would share one file of weights; rename one of them"
+                    )
 
     @property
     def n_coarse(self) -> int:
@@ -140,13 +153,11 @@ def _fail(path, line, problem):
 
 
 def _read_header(path) -> list[str]:
-    # utf-8-sig, because spreadsheets put a byte-order mark first
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return [cell.strip() for cell in next(csv.reader(file), [])]
+    return [cell.strip() for cell in (csv_rows(path) or [(1, [])])[0][1]]
 
 
 def _read_rows(path, columns=COLUMNS) -> list[tuple[int, dict]]:
-    """[(line number in the file, row)]: every cell present and filled, indices whole numbers."""
+    """[(line number in the file, row)]: every cell present and filled, indices whole numbers, coarse a file's name."""
     rows = []
     header = _read_header(path)
     if sorted(header) != sorted(columns):
@@ -157,27 +168,46 @@ def _read_rows(path, columns=COLUMNS) -> list[tuple[int, dict]]:
             f"columns {','.join(header) or '(none)'}: must be {','.join(columns)}, each once"
             f" (missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})",
         )
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        next(reader)
-        for cells in reader:
-            if not cells:  # an empty line
-                continue
-            line = reader.line_num
-            if len(cells) != len(header):
-                _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
-            row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            for key in columns:
-                if not row[key]:
-                    _fail(path, line, f"{key} is empty, must be given")
-            for key in [key for key in ("class_index", "fine_index") if key in columns]:
-                if not re.fullmatch("[0-9]{1,9}", row[key]):
-                    _fail(path, line, f"{key} {row[key]!r} must be a whole number, 0 or more")
-                row[key] = int(row[key])
-            rows.append((line, row))
+    for line, cells in csv_rows(path)[1:]:
+        if len(cells) != len(header):
+            _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
+        row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        for key in columns:
+            if not row[key]:
+                _fail(path, line, f"{key} is empty, must be given")
+        for key in [key for key in ("class_index", "fine_index") if key in columns]:
+            if not re.fullmatch("[0-9]{1,9}", row[key]):
+                _fail(path, line, f"{key} {row[key]!r} must be a whole number, 0 or more")
+            row[key] = int(row[key])
+        rows.append((line, row))
     if not rows:
         _fail(path, 1, "no class follows the column names, must be one row per fine class")
+    _check_coarse(path, rows)
     return rows
+
+
+def _check_coarse(path, rows):
+    """Each coarse class can name a file of weights, and no two of them the same one."""
+    first = {}
+    for line, row in rows:
+        coarse = row["coarse"]
+        if not all(character in NAME_SIGNS or unicodedata.category(character)[0] in "LMN" for character in coarse):
+            _fail(path, line, f"coarse {coarse!r} must consist of letters, digits, spaces, - and _")
+        if len(coarse.encode()) > LONGEST_NAME:  # a file's name ends at 255 bytes
+            _fail(path, line, f"coarse {coarse[:20]!r}... has {len(coarse.encode())} bytes, at most {LONGEST_NAME}")
+        other, on = first.setdefault(same_file(coarse), (coarse, line))
+        if other != coarse:
+            _fail(path, line, f"coarse {coarse!r} would name the same file of weights as {other!r} on line {on}")
+
+
+def file_name(coarse: str) -> str:
+    """What a coarse class is called in the name of a file."""
+    return coarse.replace(" ", "_")
+
+
+def same_file(coarse: str) -> str:
+    """Coarse classes for which this is equal have files of one name, on some disks: big cat, big_cat and Big_Cat."""
+    return unicodedata.normalize("NFKC", file_name(coarse)).casefold()
 
 
 def _check_folders(path, rows):
@@ -187,8 +217,6 @@ def _check_folders(path, rows):
         folder = PurePosixPath(row["folder"])
         if folder.is_absolute() or ".." in folder.parts or set("\\:") & set(row["folder"]):
             _fail(path, line, f"folder {row['folder']!r} must lie below the folder of photographs, such as birds/owl")
-        if not re.fullmatch(r"[\w\- ]+", row["coarse"]):  # it names a file of weights
-            _fail(path, line, f"coarse {row['coarse']!r} must consist of letters, digits, spaces, - and _")
         row["folder"] = str(folder)
         row.setdefault("name", folder.name)
         for what, key in (("folder", row["folder"]), ("(coarse, name)", (row["coarse"], row["name"]))):

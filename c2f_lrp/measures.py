@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from c2f_lrp import metrics
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP, choose_lrp
+from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
 from c2f_lrp.metrics import NORMS
 from c2f_lrp.objectives import adversarial_labels
 
@@ -51,7 +51,7 @@ def measure(
 
 def explain_all(
     classifier: CoarseToFine, images: Images, level: str = "coarse", init: str = "one_hot", bias: str = "absorb"
-) -> "list[tuple[LRP, Tensor, Explanation]]":
+) -> "list[tuple[LRP | ZennitLRP, Tensor, Explanation]]":
     """The clean images' explanations with that of r_low, in small batches: what explains, rows, explanation."""
     labels = [None] if level == "coarse" else images.coarse.unique().tolist()
     found = []
@@ -112,7 +112,7 @@ def localisation(lrp: LRP, images: Images, perturbation: Tensor, before: Explana
         columns[f"perturbation on {name}"] = metrics.perturbation_share(perturbation, mask)
         columns[f"share of the image, {name}"] = metrics.mask_share(mask)
     if "r_low" in was:  # seen as r_org is, against r_adv
-        pair = [metrics.contrast(maps["r_low"], maps["r_adv"]) for maps in (was, now)]
+        pair = [metrics.contrast(maps["r_low"], maps["r_adv"]) for maps in (was, now)]  # type: ignore[assignment]
         parts = metrics.most_relevant(pair[0])
         for kind, maps in (("", (was["r_low"], now["r_low"])), ("contrast ", pair)):
             mass = [metrics.relevance_mass(heatmap, parts) for heatmap in maps]

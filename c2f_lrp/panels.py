@@ -12,7 +12,7 @@ from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
-from c2f_lrp.metrics import contrast
+from c2f_lrp.metrics import contrast, cosine
 from c2f_lrp.objectives import adversarial_labels, signed_norm
 
 
@@ -35,16 +35,16 @@ def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: st
     return Counter((names[org], names[adv]) for org, adv in zip(*(entry.tolist() for entry in labels), strict=True))
 
 
-def choose_image(
+def choose_images(
     classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
-) -> tuple[int, pd.DataFrame]:
-    """The row of the image that a figure shows, by a rule instead of by hand; and how often each attack succeeds there.
+) -> tuple[int, int, pd.DataFrame]:
+    """The rows of two images that a figure shows, by a rule instead of by hand, and how often each attack succeeds.
 
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
     the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
-    first `tried`, the first that every attack fools; where there is none, the one that most of them fool. The table
-    says of each attack how many of these it fooled, and of how many: one picture does not say how often it succeeds.
-    Raises ValueError where no image has these labels.
+    first `tried`, the first of those that most attacks fool, and the first of those that fewest fool (the same one,
+    where all fool as many). The table says of each attack how many of these it fooled, and of how many: one picture
+    does not say how often it succeeds. Raises ValueError where no image has these labels.
     """
     level = next(iter(attacks.values())).level
     coarse, fine = classifier.predict(images.pixels)
@@ -68,7 +68,8 @@ def choose_image(
     chosen = images[rows]
     fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
     counts = pd.DataFrame({"fooled": [some.sum().item() for some in fooled], "of": len(rows)}, index=list(attacks))
-    return rows[torch.stack(fooled).sum(0).argmax().item()], counts  # the first of those with the most
+    successes = torch.stack(fooled).sum(0)  # argmax and argmin take the first of equals
+    return rows[successes.argmax().item()], rows[successes.argmin().item()], counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,10 +159,29 @@ def panel(
         scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
         coarse_score, coarse = best(classifier.coarse(attacked))
         fine_score, fine = best(classifier.fine[coarse](attacked))
-    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, coarse, fine, coarse_score, fine_score)
+    after = coarse, fine, coarse_score, fine_score
+    return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)  # type: ignore[call-arg]
 
 
 def best(logits: Tensor) -> tuple[float, int]:
     """The softmax probability of one image's label, and the label, of its logits (1, M)."""
     score, label = finite(logits).softmax(1).max(1)
     return score.item(), label.item()
+
+
+def in_words(columns: list[Panel], org: str, adv: str) -> str:
+    """What a figure's heatmaps did, from the first column to the last, beside what the paper says of them: a sentence.
+
+    Numbers are the totals of both heatmaps, which for p = 1 are all that eq. (7) sees.
+    """
+    first, last = columns[0], columns[-1]
+    parts = []
+    for name, which in ((org, "relevance_org"), (adv, "relevance_adv")):
+        was, now = (getattr(panel, which).sum().item() for panel in (first, last))
+        parts.append(f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}")
+    as_told = "falls" in parts[0] and "rises" in parts[1]
+    alike = cosine(first.relevance_org[None], first.relevance_adv[None]).item()
+    return (
+        f"from {first.title} to {last.title}, {parts[0]} and {parts[1]}, which is {'' if as_told else 'not '}the "
+        f"paper's picture (it falls, it rises); before the attack the two heatmaps have a cosine of {alike:.4f}"
+    )

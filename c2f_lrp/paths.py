@@ -30,6 +30,25 @@ def default_out() -> Path:
     return (REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()) / "figures"
 
 
+NO_HOME = "C2F_LRP_NO_HOME"  # set by `lend_home` for `profiles.Profile.weights`, which kernels inherit
+
+
+def lend_home(folder: str) -> None:
+    """Where there is no home folder, or none that can be written to, make `folder` it, for this process and its own.
+
+    Jupyter, IPython and Matplotlib need one for their settings; accounts of containers and batch systems may have none.
+    The user's data stay where they are.
+    """
+    home = os.path.expanduser("~")
+    if os.path.isdir(home) and os.access(home, os.W_OK):
+        return
+    if os.path.isdir(home):
+        os.environ.setdefault("XDG_DATA_HOME", os.path.join(home, ".local", "share"))
+    elif "XDG_DATA_HOME" not in os.environ:
+        os.environ[NO_HOME] = "1"
+    os.environ["HOME"] = folder
+
+
 def runs_folder(profile: str) -> Path:
     """runs/<profile>: executed notebooks and rows of attacks, kept out of version control.
 

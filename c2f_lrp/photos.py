@@ -3,7 +3,7 @@
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import torch
@@ -32,7 +32,7 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
     """
     chosen = attacks.attack_class(attack)
     settings = settings or {}
-    kinds = {field.name: field.type for field in fields(chosen) if field.name != "eps"}
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(chosen) if field.name != "eps"}
     for name, value in settings.items():
         if name not in kinds:
             how = "; bounds are given with --eps" if name == "eps" else ""
@@ -45,7 +45,7 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
         if eps:
             raise ValueError(f"--eps was given, but {attack} has no bound; leave it out")
         return columns | {chosen.__name__: chosen(**settings)}
-    bounds = eps or (PAPER_EPS if issubclass(chosen, attacks.LRPC | attacks.LRPF) else [chosen.eps])
+    bounds = eps or (PAPER_EPS if issubclass(chosen, attacks.LRPC | attacks.LRPF) else [chosen.eps])  # type: ignore[misc]  # its default
     return columns | {f"{chosen.__name__}, ε = {bound:g}": chosen(eps=bound, **settings) for bound in bounds}
 
 
@@ -78,7 +78,7 @@ def attack_photo(
     pixels = pixels.to(next(classifier.parameters()).device)
     coarse, fine = (label.item() for label in classifier.predict(pixels[None]))
     *_, last = columns.values()
-    told = {"photograph": str(photo), "crop": crop, "attack": attack, "level": last.level}
+    told: dict[str, Any] = {"photograph": str(photo), "crop": crop, "attack": attack, "level": last.level}
     names = classifier.hierarchy.coarse_names
     if last.level == "fine" and classifier.hierarchy.n_fine[coarse] < 2:
         reason = f"{names[coarse]} has a single fine class here, so there is no fine label to attack"
@@ -140,7 +140,7 @@ def known_share(classifier: CoarseToFine, pixels: Tensor) -> float | None:
     return (layers[-1](logits).logsumexp(1) - logits.logsumexp(1)).exp().item()
 
 
-def figure_path(out: Path, photo: Path, attack: str) -> Path:
+def figure_path(out: Path, photo: Path, attack: str) -> Path:  # type: ignore[return]  # it counts for ever
     """OUT/<photo>_<attack>.png, or with a number where that file shows another photograph, or is not one of ours.
 
     So x.jpg and x.png do not overwrite each other, nor do photographs of one name in two folders, and the same

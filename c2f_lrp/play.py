@@ -85,6 +85,7 @@ def pool(classifier: CoarseToFine) -> Images:
     images = load_images("scenes", limit=3 * POOL)
     coarse, fine = classifier.predict(images.pixels)
     right = (coarse == images.coarse) & (fine == images.fine)
+    assert images.secondary_masks is not None
     return images[right & (images.secondary_masks.sum((1, 2)) >= BESIDE)][:POOL]
 
 
@@ -115,6 +116,7 @@ def choose(classifier: CoarseToFine, images: Images) -> list[dict]:
     for place, mask in {"object": images.object_masks, "beside": images.secondary_masks}.items():
         before, now = (relevance_mass(entry, mask).numpy() for entry in evidence)
         table[f"on_{place}"], table[f"then_on_{place}"], table[f"shift_{place}"] = before, now, now - before
+    assert images.secondary_coarse is not None
     table["ends"], table["sure"] = scores.argmax(1).numpy(), scores.amax(1).numpy()
     table["beside"], table["steps"] = images.secondary_coarse.numpy(), logit.iterations.numpy()
     table["steps"] = table.steps.where(logit.fooled.numpy())
@@ -210,6 +212,7 @@ def run_data(course: Course, eps: float | None, end: float, images: Images, blob
     bound = eps or course.perturbations.abs().max().item() or 1.0
     eta = (course.perturbations[1:] * (FINE / bound)).round().numpy().astype(np.int8)
     evidence = (course.evidence[1:] * (SHADES / end)).round().clamp(-SHADES, SHADES).numpy().astype(np.int8)
+    assert images.object_masks is not None and images.secondary_masks is not None
     masks = images.object_masks[0], images.secondary_masks[0]
     return dict(
         last=len(course) - 1,
@@ -248,6 +251,8 @@ def page_data() -> tuple[dict, bytes]:
             maps = [any_course.evidence[0], *(course.evidence[-1] for course in mine.values())]
             end = torch.stack(maps).abs().flatten().quantile(0.995).item()
             before = (any_course.evidence[0] * (SHADES / end)).round().clamp(-SHADES, SHADES)
+            assert image.object_masks is not None and image.secondary_masks is not None
+            assert image.secondary_coarse is not None
             masks = image.object_masks[0].byte() + 2 * image.secondary_masks[0].byte()
             scenes.append(
                 {name: scene[name] for name in ("title", "says", "how", "start")}

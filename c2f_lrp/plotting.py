@@ -1,6 +1,6 @@
 """The figures' style. Draws what it is given and computes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from c2f_lrp.courses import Course
 from c2f_lrp.datasets import Images
-from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.panels import Panel
 
 STYLE = {
@@ -344,23 +343,36 @@ def animate(course: Course) -> Iterator[Figure]:
         bar.spines[:].set_visible(False)
         bar.text(0.01, 0.47, verdict, color="white", weight="bold", fontsize=17, va="center", transform=bar.transAxes)
         bar.text(0.99, 0.47, f"step {step} of {last}", color="white", fontsize=12, va="center", ha="right")
-        image, added, evidence = (figure.add_axes((x, 0.14, 0.21, 0.63)) for x in (0.01, 0.235, 0.46))
+        image, added, evidence = (figure.add_axes((x, 0.155, 0.205, 0.615)) for x in (0.01, 0.225, 0.44))
         show_image(image, course.pixels + course.perturbations[step], "image")
-        show_image(
-            added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}"
-        )
+        show_image(added, 127.5 + course.perturbations[step] * (127.5 / bound), f"added, × {127.5 / bound:.3g}")
         shown = evidence.imshow(
             course.evidence[step].numpy(), cmap=CONTRAST, vmin=-end, vmax=end, interpolation="nearest"
         )
         bare(evidence, "difference")
-        beside = figure.colorbar(shown, cax=figure.add_axes((0.46, 0.095, 0.21, 0.03)), orientation="horizontal")
+        beside = figure.colorbar(shown, cax=figure.add_axes((0.44, 0.105, 0.205, 0.03)), orientation="horizontal")
         beside.set_ticks([-0.98 * end, 0.98 * end], labels=[f"for {adv}", f"for {org}"])
         beside.ax.tick_params(length=0, labelsize=9)
         for label, colour in zip(beside.ax.get_xticklabels(), (ADV, ORG), strict=True):
             label.set(color=colour, ha="left" if colour == ADV else "right")
-        bars = figure.add_axes((0.7, 0.02, 0.29, 0.75))
+        bars = figure.add_axes((0.695, 0.02, 0.295, 0.75))
         score_bars(bars, scores[0], scores[step], course.names, course.org, course.adv)
         yield figure
+
+
+def score_bars(axes, before: np.ndarray, now: np.ndarray, names: tuple[str, ...], org: int, adv: int, most: int = 8):
+    """The highest scores (M,) before, pale, and now, in the order of those before."""
+    shown = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:most])
+    shown = shown[np.argsort(-before[shown], kind="stable")]
+    places = np.arange(len(shown))
+    colours = [{org: ORG, adv: ADV}.get(label, "dimgrey") for label in shown.tolist()]
+    axes.barh(places, before[shown], height=0.85, color=colours, alpha=0.25)
+    axes.barh(places, now[shown], height=0.45, color=colours)
+    for place, label in enumerate(shown.tolist()):
+        axes.text(-0.02, place, names[label], ha="right", va="center", color=colours[place], fontsize=9)
+        axes.text(max(before[label], now[label]) + 0.02, place, f"{now[label]:.2f}", va="center", fontsize=8)
+    axes.set(xlim=(-0.55, 1.2), ylim=(max(len(shown), 4) - 0.4, -0.6), title="scores before (pale) and now")
+    axes.axis("off")
 
 
 # ------------------------------------------------------------------------------------------- chapters 2, 3, 4 and 12
@@ -404,8 +416,8 @@ def network_figure(
                     draw_arrow(axes, *(ends[::-1] if backwards else ends), value, abs(value / largest))
             axes.text(layer + 1, 1.62, column, ha="center", fontsize=9, color="dimgrey")
         axes.text(0, 1.62, columns[0], ha="center", fontsize=9, color="dimgrey")
-        for layer, texts in zip(places, nodes, strict=True):
-            for place, text in zip(layer, texts, strict=True):
+        for spots, texts in zip(places, nodes, strict=True):
+            for place, text in zip(spots, texts, strict=True):
                 axes.plot(*place, "o", markersize=38, color="white", markeredgecolor="black", zorder=3)
                 axes.text(*place, text, ha="center", va="center", fontsize=8.5, zorder=4)
         axes.set(xlim=(-0.35, len(nodes) - 0.65), ylim=(-1.45, 1.85))
@@ -441,7 +453,9 @@ def matrices_figure(matrices: dict[str, Tensor], rows: list[list[str]], columns:
     return figure
 
 
-def label_matrix(axes, values: Tensor, rows: list[str], columns: list[str], *, form: str = "{:g}", end: float = 1.0):
+def label_matrix(
+    axes, values: Tensor, rows: Sequence[str], columns: Sequence[str], *, form: str = "{:g}", end: float = 1.0
+):
     """A matrix (R, C) as shaded cells with its numbers, zeros left empty; the shading is darkest at `end`."""
     axes.imshow(values, cmap="Blues", vmin=0, vmax=end)
     for (i, j), value in np.ndenumerate(values.cpu().numpy()):
@@ -570,113 +584,3 @@ def error_figure(steps: list[float], errors: dict[str, list[float]]) -> Figure:
     axes.set(xlabel="step h, in pixel units", ylabel="relative difference")
     axes.legend(frameon=False)
     return figure
-
-
-# ------------------------------------------------------------------------------------------------------------- the demo
-def demo_figure(
-    before: Panel,
-    now: Panel,
-    ends: list[float],
-    scores: np.ndarray,
-    names: tuple[str, ...],
-    org: int,
-    adv: int,
-    step: int,
-    hierarchy: Hierarchy,
-    outlines: list[Tensor],
-) -> Figure:
-    """One attack on one image after `step` of its steps: what was (above), what is (below), labels at the right.
-
-    ends: of the scales of both labels' heatmaps, the same above and below. scores: (K + 1, M) over the steps, of the
-    attacked network's labels `names`. outlines: masks (H, W) of the labelled object, then of the other one, if known.
-    """
-    with plt.rc_context(STYLE | {"font.size": 10, "axes.titlesize": 10.5}):
-        figure = Figure(figsize=(12.4, 5.5))
-        # Places by hand: they stay where they are from picture to picture.
-        places = dict(left=0.005, right=0.995, top=0.94, bottom=0.015, wspace=0.1, hspace=0.16)
-        grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 1, 1, 1.45), **places)
-        (image, curve, was_org, was_adv, bars), (attacked, eta, now_org, now_adv, path) = grid.subplots()
-    show_image(image, before.pixels, "the image")
-    show_image(attacked, now.pixels, "attacked" if step else "not attacked yet")
-    largest = now.perturbation.abs().max().item()
-    magnified = f"perturbation × {127.5 / largest:.3g}" if largest else "no perturbation yet"
-    show_perturbation(eta, now.perturbation, magnified)
-    for axes, panel, when in (((was_org, was_adv), before, "before"), ((now_org, now_adv), now, "now")):
-        heatmaps = (panel.relevance_org, panel.relevance_adv)
-        for axis, heatmap, end, label, colour in zip(axes, heatmaps, ends, (org, adv), (ORG, ADV), strict=True):
-            show_relevance(axis, heatmap, end, f"relevance of {names[label]}, {when}")
-            axis.title.set(color=colour, fontsize=min(10.5, 285 / len(axis.get_title())))  # neighbours must not meet
-    for axes in (image, was_org, was_adv, now_org, now_adv):
-        for mask, line in zip(outlines, ("solid", "dotted"), strict=False):
-            if mask.any():
-                axes.contour(mask, levels=[0.5], colors="black", linewidths=1, linestyles=line)
-    score_curves(curve, scores[:, [org, adv]], step)
-    score_bars(bars, scores[0], scores[step], names, org, adv)
-    draw_path(path, hierarchy, (before.coarse, before.fine), (now.coarse, now.fine))
-    return figure
-
-
-def score_curves(axes, scores: np.ndarray, step: int) -> None:
-    """Scores of both labels (K + 1, 2) over the steps, with a mark at `step`."""
-    for values, colour in zip(scores.T, (ORG, ADV), strict=True):
-        axes.plot(values, ".-", color=colour, linewidth=1, markersize=4)
-        axes.plot(step, values[step], "o", color=colour, markersize=8)
-    axes.axvline(step, color="grey", linewidth=0.8, zorder=0)
-    # Square and with its ticks inside, as large as its neighbours.
-    axes.set(ylim=(-0.15, 1.05), title="both scores over the steps", yticks=(0.5,), box_aspect=1)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.tick_params(direction="in", labelsize=8)
-    axes.tick_params(axis="x", pad=-13)
-    axes.tick_params(axis="y", pad=-18)
-
-
-def score_bars(axes, before: np.ndarray, now: np.ndarray, names: tuple[str, ...], org: int, adv: int, most: int = 8):
-    """The highest scores (M,) before, pale, and now, in the order of those before."""
-    shown = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:most])
-    shown = shown[np.argsort(-before[shown], kind="stable")]
-    places = np.arange(len(shown))
-    colours = [{org: ORG, adv: ADV}.get(label, "dimgrey") for label in shown.tolist()]
-    axes.barh(places, before[shown], height=0.85, color=colours, alpha=0.25)
-    axes.barh(places, now[shown], height=0.45, color=colours)
-    for place, label in enumerate(shown.tolist()):
-        axes.text(-0.02, place, names[label], ha="right", va="center", color=colours[place], fontsize=9)
-        axes.text(max(before[label], now[label]) + 0.02, place, f"{now[label]:.2f}", va="center", fontsize=8)
-    axes.set(xlim=(-0.55, 1.2), ylim=(max(len(shown), 4) - 0.4, -0.6), title="scores before (pale) and now")
-    axes.axis("off")
-
-
-def draw_path(axes, hierarchy: Hierarchy, before: tuple[int, int], now: tuple[int, int]) -> None:
-    """The way of labels (coarse, fine) through the hierarchy before, dashed, and now."""
-    ways = [(now, "solid", "black")]
-    if before != now:
-        ways.insert(0, (before, "dashed", "grey"))
-    coarse = {i: 1 - (i + 0.5) / hierarchy.n_coarse for i in few(hierarchy.n_coarse, [way[0][0] for way in ways], 10)}
-    leaves = [
-        (i, j)
-        for i in dict.fromkeys((before[0], now[0]))
-        for j in few(hierarchy.n_fine[i], [way[0][1] for way in ways if way[0][0] == i], 4)
-    ]
-    fine = {leaf: 1 - (row + 0.5) / max(len(leaves), 6) for row, leaf in enumerate(leaves)}
-    for y in coarse.values():
-        axes.plot((0, 0.12), (0.5, y), color="lightgrey", linewidth=0.8)
-    for (i, _), y in fine.items():
-        axes.plot((0.55, 0.66), (coarse[i], y), color="lightgrey", linewidth=0.8)
-    for (i, j), line, colour in ways:
-        x, y = (0, 0.12, 0.55, 0.66), (0.5, coarse[i], coarse[i], fine[i, j])
-        axes.plot(x, y, linestyle=line, color=colour, linewidth=2)
-    nodes = [(0.13, y, hierarchy.coarse_names[i], i == now[0], i in (before[0], now[0])) for i, y in coarse.items()]
-    nodes += [
-        (0.67, y, hierarchy.fine_names[i][j], (i, j) == now, (i, j) in (before, now)) for (i, j), y in fine.items()
-    ]
-    under = dict(facecolor="white", edgecolor="none", pad=1.5)  # a way passes behind its coarse label
-    for x, y, name, here, taken in nodes:
-        style = dict(weight="bold" if here else "normal", color="black" if taken else "darkgrey", bbox=under)
-        axes.text(x, y, name, va="center", fontsize=9, **style)
-    axes.set(xlim=(-0.02, 1.08), ylim=(0, 1), title="labels before (dashed) and now")
-    axes.axis("off")
-
-
-def few(count: int, chosen: list[int], most: int) -> list[int]:
-    """At most `most` of the numbers 0..count-1 and all the chosen ones, in order."""
-    others = [i for i in range(count) if i not in chosen]
-    return sorted({*chosen, *others[: max(0, most - len(set(chosen)))]})

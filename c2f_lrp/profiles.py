@@ -7,7 +7,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from c2f_lrp.hierarchy import Hierarchy
-from c2f_lrp.paths import manifest_path
+from c2f_lrp.paths import NO_HOME, manifest_path
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,17 @@ class Profile:
         """
         if folder := os.environ.get("C2F_LRP_WEIGHTS"):
             return Path(folder)
-        return (Path(__file__).parent / "weights" if self.ships else user_data_path("c2f_lrp", False)) / self.name
+        if self.ships:
+            return Path(__file__).parent / "weights" / self.name
+        try:
+            if NO_HOME in os.environ:
+                raise RuntimeError
+            return user_data_path("c2f_lrp", False) / self.name
+        except RuntimeError as error:
+            raise FileNotFoundError(
+                f"there is no home folder, where weights of {self.name} usually are; name theirs with --weights "
+                "(train: --out) or the environment variable C2F_LRP_WEIGHTS, or set HOME"
+            ) from error
 
 
 PROFILES = {

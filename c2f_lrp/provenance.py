@@ -174,7 +174,7 @@ def write_sidecar(
         threads=torch.get_num_threads(),
         written=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def verify(folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def verify(folder: Path) -> list[str]:
     found, described = [], set()
     for path in sidecars:
         try:
-            told = json.loads(path.read_text())
+            told = json.loads(path.read_text(encoding="utf-8"))
             settings, files, weights = get_profile(told["profile"]), told["files"], told["checkpoints"]
             manifest, made_by = told.get("manifest"), told["versions"]["c2f_lrp"]
             rows = told.get("rows", {"shards": [], "sha256": None})

@@ -122,7 +122,7 @@ def sign_and_fooling(rows: pd.DataFrame) -> pd.DataFrame:
     for reading, group in rows.dropna(subset="cosine").groupby("reading", sort=False):
         ahead = group.cosine > 0
         towards, against = (100.0 * group.fooled[some].to_numpy() for some in (ahead, ~ahead))
-        line = {"images, with": len(towards), "images, against": len(against)}
+        line: dict[str, float] = {"images, with": len(towards), "images, against": len(against)}
         line |= {
             f"fooled, {name}": v.mean() if len(v) else math.nan for name, v in (("with", towards), ("against", against))
         }
@@ -160,6 +160,9 @@ def identity_2(network: nn.Module, pixels: Tensor) -> dict[str, float]:
 class CountingZPlus(ZPlus):
     """Eq. (4), counting in each layer the units that fire, and those that do so with no positive contribution."""
 
+    fired: list[int]
+    alone: list[int]
+
     def __init__(self):
         object.__setattr__(self, "fired", [])  # the rule it extends is frozen
         object.__setattr__(self, "alone", [])
@@ -191,7 +194,7 @@ def literal_reading(network: nn.Module, pixels: Tensor) -> pd.DataFrame:
             lines.append(line)
     table = pd.DataFrame(lines).set_index(["by", "precision"])
     table["cosine with the other precision"] = [
-        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).mean().item()
+        metrics.cosine(steps[backend, torch.float32], steps[backend, torch.float64]).nanmean().item()
         if steps[backend, torch.float32].any() and steps[backend, torch.float64].any()
         else float("nan")
         for _ in range(2)

@@ -1,31 +1,38 @@
-"""The paper's Section IV side by side: its tables and ours on scenes and photographs, from reproduce's csv files."""
+"""The paper's Section IV side by side: its tables and ours on scenes and photographs, from reproduce's csv files.
+
+`python -m c2f_lrp.report` writes the short table of the README anew.
+"""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
-from c2f_lrp.paths import figures_folder, manifest_path
+from c2f_lrp.files import atomic_write
+from c2f_lrp.paths import REPOSITORY, figures_folder, manifest_path
 from c2f_lrp.profiles import PROFILES, get_profile
 from c2f_lrp.provenance import markdown
 from c2f_lrp.tables import MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
 
 TABLES = {"table_1": "Table I: coarse level", "table_2": "Table II: fine level"}
+RESULTS = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)  # in the README
 DIFFERENCES = f"""
 **Near** means here: ρ within a factor {SAME_RHO_FACTOR} of the paper's, fooling within {SAME_FOOLING_POINTS} points.
 
 **Readings.** With eqs. (3)-(5) as printed and p = 1 the loss of eq. (7) is zero for every image (notebook 03), so the
 paper's numbers come from some other reading, which it does not print. Ours stand in two: {"; ".join(READINGS)}.
 
-**Networks and resolution.** Ours have VGG-16's layout, but at a fraction of its width and on smaller images, unless the
-first table says otherwise. Other networks have other margins: DeepFool, which depends on little else, shows how far.
+**Networks and resolution.** The first table says what was attacked. Networks at 64×64 have VGG-16's layout at a
+fraction of its width; imagenet-lite is one flat ImageNet network at 224×224 whose classes are grouped. Other networks
+have other margins: DeepFool, which depends on little else, shows how far.
 
-**Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound
-was chosen so that ρ^∞ is the paper's. Ours are in the sidecar beside each table.
+**Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound is
+the one that the paper's ρ^∞ implies. Ours are in the sidecar beside each table.
 
-**Counting.** Images that are misclassified beforehand are neither attacked nor averaged over here. Algorithm 1 as
-printed would count them as fooled; the summaries beside each table give that share too.
+**Counting.** Images that are misclassified beforehand are not averaged over here. Algorithm 1 as printed attacks them
+too, and counts what it finds after its first step; the summaries beside each table have those numbers as well.
 """
 
 
@@ -111,7 +118,7 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
     sentences = []
     for profile, path in find(table, out).items():
         values = pd.read_csv(path, dtype={"eps": str}, keep_default_na=False)
-        told = json.loads(path.with_suffix(".json").read_text())["parameters"]
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["parameters"]
         summary = pd.read_csv(path.with_name(f"{table}_summary.csv"))
         for reading in READINGS:
             mine = values[values.reading == reading]
@@ -148,3 +155,43 @@ def sources(out: str | Path | None = None) -> dict[str, Path]:
     """{profile/file: path} of every csv that the page is made of."""
     names = [f"{table}{part}" for table in TABLES for part in ("", "_claims", "_summary")]
     return {f"{profile}/{path.name}": path for name in names for profile, path in find(name, out).items()}
+
+
+# ------------------------------------------------------------------------------------------------------------- README
+def readme_table(out: str | Path | None = None) -> str:
+    """Tables I and II in short, as Markdown: of each attack the fooling ratio in percent and, in brackets, rho^2.
+
+    A line for each attack, bound and reading; a column for the paper and for each profile that has a table in `out` or
+    in the usual folder; a dash where a source has no such attack.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for table in TABLES:
+        values = shown(beside(table, out))
+        fooling, rho = values.loc["fooling_percent"], values.loc["rho_2"]
+        for attack in values.columns:
+            name, _, eps = attack.partition(" ")
+            for reading in READINGS if eps else [next(iter(READINGS))]:  # the rivals are the same in all readings
+                line = lines.setdefault(f"{name} ε={eps}, {reading.split()[0]}" if eps else name, {})
+                for source in fooling.index:
+                    profile, _, read = source.partition(", ")
+                    if read in ("", reading):
+                        line[profile] = f"{fooling[attack][source]} ({rho[attack][source]})".replace("– (–)", "–")
+    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
+    cells = [["", *columns], [":--", *("--:" for _ in columns)]]
+    cells += [[name, *(line.get(column, "–") for column in columns)] for name, line in lines.items()]
+    return "\n".join(f"|{'|'.join(row)}|" for row in cells)
+
+
+def write_readme(readme: Path, out: str | Path | None = None) -> None:
+    """Put `readme_table` between the two marks of a README. ValueError where these are missing."""
+    table, text = readme_table(out), readme.read_text(encoding="utf-8")
+    text, found = RESULTS.subn(lambda marks: f"{marks[1]}\n{table}\n\n{marks[2]}", text)
+    if found != 1:
+        marks = "<!-- results: ... --> <!-- end of results -->"
+        raise ValueError(f"{readme} has {found} places for results; mark one: {marks}")
+    with atomic_write(readme) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_readme(REPOSITORY / "README.md", REPOSITORY / "figures")

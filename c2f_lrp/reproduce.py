@@ -1,5 +1,7 @@
 """Run the notebooks through papermill: every figure and table of a profile from one command."""
 
+import ast
+import contextlib
 import html
 import os
 import sys
@@ -7,6 +9,9 @@ import time
 from pathlib import Path
 
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -14,11 +19,24 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.log import logger
 from tqdm.auto import tqdm
 
+from c2f_lrp.files import alone, writable_folder
 from c2f_lrp.paths import NOTEBOOKS, runs_folder
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.provenance import output_folder
 
+BAR = "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts the Python that runs this, whichever kernels are installed: another may lack the package.
+
+    By name it would be found in the folders of JUPYTER_PATH first, which module systems of clusters set.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
 
 
 class Client(PapermillNotebookClient):
@@ -43,6 +61,7 @@ class Engine(NBClientEngine):
     def execute_managed_notebook(cls, nb_man, kernel_name, start_timeout=60, **_):
         settings = dict(
             kernel_name=kernel_name,
+            kernel_manager_class=OwnKernel,
             startup_timeout=start_timeout,
             timeout=None,
             # Else it complains of its transport, and of being stopped. What fails in a cell is raised all the same.
@@ -77,11 +96,15 @@ def run_notebooks(
         raise ValueError(f"profile {profile} reads photographs; give their folder with --root")
     chosen = choose(only)
     given = dict(parameters or {})
-    known = {path: set(papermill.inspect_notebook(path)) for path in chosen}
+    known = {path: defaults(path) for path in chosen}
     allowed = sorted(set().union(*known.values()) - {"profile", "root", "out", "resume", "scheduler"})
     unknown = [name for name in given if name not in allowed]
     if unknown:
         raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {', '.join(allowed)}")
+    for name in given:
+        for path in chosen:
+            if name in known[path]:
+                given[name] = fitting(given[name], known[path][name], name, path.stem)
     folder = output_folder(profile, out).resolve()
     given |= dict(
         profile=profile,
@@ -91,23 +114,25 @@ def run_notebooks(
         scheduler=scheduler,
     )
     executed = runs_folder(profile).resolve() / "notebooks"
-    executed.mkdir(parents=True, exist_ok=True)
+    writable_folder(executed, "the environment variable C2F_LRP_RUNS")
     os.environ["C2F_LRP_RUNS"] = str(executed.parent.parent)  # the notebooks' kernels inherit it
+    os.environ.pop("MPLBACKEND", None)  # figures are to appear in the notebooks, whatever the terminal's backend
     started = time.time()
     progress = tqdm(chosen, unit="notebook")
     for path in progress:
         progress.set_description(path.stem)
         try:
-            papermill.execute_notebook(
-                path,
-                executed / path.name,
-                {name: value for name, value in given.items() if name in known[path]},
-                engine_name="c2f_lrp",
-                kernel_name="python3",
-                # Not where the command was typed: that may be among photographs, and Python imports from there.
-                cwd=executed,
-                progress_bar={"leave": False, "bar_format": "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"},
-            )
+            with alone(executed / f".{path.stem}.lock", f"is at {path.stem} of {profile}"):
+                papermill.execute_notebook(
+                    path,
+                    executed / path.name,
+                    {name: value for name, value in given.items() if name in known[path]},
+                    engine_name="c2f_lrp",
+                    kernel_name="python3",
+                    # Not where the command was typed: that may be among photographs, and Python imports from there.
+                    cwd=executed,
+                    progress_bar={"leave": False, "bar_format": BAR},
+                )
         except PapermillExecutionError as error:
             progress.close()
             print(
@@ -126,6 +151,44 @@ def run_notebooks(
     print(f"{len(written)} files were written to {folder}:")
     print("  " + "\n  ".join(path.name for path in written))
     return 0
+
+
+def defaults(path: Path) -> dict:
+    """{name: default} of a notebook's parameters."""
+    return {name: ast.literal_eval(told["default"]) for name, told in papermill.inspect_notebook(path).items()}
+
+
+def fitting(value, default, name: str, notebook: str):
+    """A value for a parameter, which must be of its default's kind; numbers that YAML takes for words are numbers.
+
+    Raises ValueError that says what the notebook takes.
+    """
+    count = name.endswith(("images", "iterations"))
+    wanted = default if default is not None or not count or value is None else 64
+    if is_number(wanted) and isinstance(value, str):  # YAML knows 1.0e+4, and not 1e4
+        with contextlib.suppress(ValueError):
+            value = int(value) if value.isdecimal() else float(value)
+    if count and is_number(wanted):
+        good, kind = type(value) is int and value > 0, "a whole number above 0"
+    elif is_number(wanted):
+        good, kind = is_number(value), "a number"
+    elif isinstance(wanted, bool):
+        good, kind = isinstance(value, bool), "true or false"
+    elif isinstance(wanted, str):
+        good, kind = isinstance(value, str), "a word (put quotes in quotes where YAML sees something else: '\"no\"')"
+    elif isinstance(wanted, list):
+        first = wanted[0]
+        same = is_number if is_number(first) else lambda part: type(part) is type(first)
+        good, kind = isinstance(value, list) and len(value) > 0 and all(map(same, value)), "a list of such values"
+    else:
+        return value
+    if not good:
+        raise ValueError(f"parameter {name} is {value!r}; {notebook} takes {kind}, such as {wanted!r}")
+    return value
+
+
+def is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def without_widgets(outputs: list) -> list:

@@ -5,10 +5,12 @@ Text stays text, so it is legible at any width and can be read aloud. Computes n
 
 import base64
 import html
+from collections.abc import Sequence
 from io import BytesIO
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor
 
@@ -31,7 +33,7 @@ STYLE = """<style>
 .c2f .flip {flex: 0 1 178px; text-align: center; align-self: center; color: var(--verdict)}
 .c2f .flip .word {font-size: 36px; font-weight: 800; line-height: 1.05}
 .c2f .flip .arrow {font-size: 34px; line-height: 1}
-.c2f .flip small {color: #57534e; font-size: 13px; display: block}
+.c2f small {color: #57534e; font-size: 12.5px; display: block}
 .c2f .bar {height: 9px; margin: 3px 0 1px; border: 1px solid #a8a29e}
 .c2f .ends {display: flex; justify-content: space-between; font-size: 12.5px}
 .c2f .look {font-size: 17px; margin: 0 0 6px}
@@ -40,7 +42,7 @@ STYLE = """<style>
 .c2f code {font-size: 13px; background: #f5f5f4; padding: 1px 4px; overflow-wrap: anywhere}
 .c2f .beware {color: #9a3412}
 @media (max-width: 720px) {
-  .c2f figure {flex: 1 1 42%}
+  .c2f figure {flex: 0 1 calc(50% - 5px)}
   .c2f .flip {flex: 1 1 100%; order: -1; margin-bottom: 4px}
   .c2f .flip .arrow {display: none}
   .c2f .flip .word {font-size: 30px}
@@ -57,7 +59,7 @@ def picture(pixels: np.ndarray, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{code}">'
 
 
-def coloured(heatmap: Tensor, end: float, colours: str, outlines: list[Tensor] = ()) -> np.ndarray:
+def coloured(heatmap: Tensor, end: float, colours: str, outlines: Sequence[Tensor] = ()) -> np.ndarray:
     """A map (C, H, W) in diverging colours, channels summed, uint8; `end` ends the scale.
 
     outlines: masks (H, W), drawn as lines; the first is solid, those after it dotted.
@@ -73,7 +75,7 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
-def outlined(pixels: np.ndarray, outlines: list[Tensor]) -> np.ndarray:
+def outlined(pixels: np.ndarray, outlines: Sequence[Tensor]) -> np.ndarray:
     """Pixels (H, W, 3) with the border of each mask drawn in black."""
     for number, mask in enumerate(outlines):
         inside = np.pad(enlarged(mask.cpu().numpy()), 1)
@@ -89,10 +91,10 @@ def outlined(pixels: np.ndarray, outlines: list[Tensor]) -> np.ndarray:
 
 def bar(colours: str, left: str, right: str, end: float, unit: str) -> str:
     """A colour bar with what its ends mean, and the number at which it ends."""
-    stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[colours](at)) for at in np.linspace(0, 1, 9))
+    stops = ", ".join(to_hex(matplotlib.colormaps[colours](at)) for at in np.linspace(0, 1, 9))
     ends = f"<span>{left}</span><span>{right}</span>"
     gradient = f'<div class="bar" style="background: linear-gradient(90deg, {stops})"></div>'
-    return f'{gradient}<div class="ends">{ends}</div><small>ends at ±{end:.1g} {unit}</small>'
+    return f'{gradient}<div class="ends">{ends}</div><small>±{end:.1g}, {unit}</small>'
 
 
 def figure(img: str, caption: str, kind: str = "") -> str:
@@ -100,13 +102,7 @@ def figure(img: str, caption: str, kind: str = "") -> str:
 
 
 def words(text: str, colour: str) -> str:
-    return f'<b style="color: {colour}">{html.escape(text)}</b>'
-
-
-def label(names: tuple[str, str], scores: tuple[float, float], colour: str) -> str:
-    coarse, fine = map(html.escape, names)
-    shown = f'<span class="label" style="color: {colour}">{coarse}</span> {scores[0]:.0%}'
-    return f"{shown}<br>{fine} {scores[1]:.0%}"
+    return f'<b style="color: {to_hex(colour)}">{html.escape(text)}</b>'
 
 
 def above_the_fold(
@@ -114,6 +110,7 @@ def above_the_fold(
     now: Panel,
     last: Panel,
     names: list[tuple[str, str]],
+    level: str,
     org: str,
     adv: str,
     step: int,
@@ -122,17 +119,17 @@ def above_the_fold(
     running: bool,
     outlines: list[Tensor],
 ) -> str:
-    """The row of five pictures: before, after, the perturbation, and two differences of heatmaps.
+    """The row of pictures: before, after, the perturbation, and two differences of heatmaps.
 
-    last: the panel at which the scales end. names: ("coarse", "fine") labels before and now. org, adv: names of the
-    label and the runner-up. fooled: at this step.
+    last: the panel at which the scales end. names: ("coarse", "fine") labels before and now. level: the attacked one,
+    with the names of its label, org, and runner-up, adv. fooled: at this step.
     """
     verdict = FOOLED if fooled else HELD
     word = "FOOLED" if fooled else "not fooled" + (" yet" if running or step < steps else "")
     largest = now.perturbation.abs().max().item()
-    size = f"no pixel moved by more than {largest:.3g} of 255" if largest else "nothing was changed yet"
+    size = f"no pixel was changed by more than {largest:.3g} of 255" if largest else "nothing was changed yet"
     flip = (
-        f'<div class="flip"><div class="word">{word}</div><div class="arrow">➜</div>'
+        f'<div class="flip"><div class="word">{word}</div><div class="arrow">{"➜" if fooled else "="}</div>'
         f"<small>step {step} of {steps}{' so far' if running else ''}<br>{size}</small></div>"
     )
     factor = plotting.magnification([last.perturbation])
@@ -140,26 +137,25 @@ def above_the_fold(
     contrast_end = plotting.scale_end([before.contrast, last.contrast])
     went, went_last = (moved(before, panel) for panel in (now, last))
     went_end = plotting.scale_end([went_last])
-    shares = "of all relevance, a pixel"
     o, a = words(org, ORG), words(adv, ADV)
     pictures = (
-        figure(picture(plotting.as_picture(before.pixels), "the image"), "before<br>" + labelled(names[0], before)),
+        figure(
+            picture(plotting.as_picture(before.pixels), "the image"), "before<br>" + labelled(names[0], before, level)
+        ),
         flip,
         figure(
             picture(plotting.as_picture(now.pixels), "the attacked image"),
-            "attacked<br>" + labelled(names[1], now, verdict),
+            "attacked<br>" + labelled(names[1], now, level, verdict),
             "after",
         ),
         figure(picture(eta, "the perturbation"), f"what was added, <b>× {factor:.3g}</b><br>grey: nothing"),
         figure(
             picture(coloured(now.contrast, contrast_end, CONTRAST, outlines), "the difference of both heatmaps"),
-            "what speaks for"
-            + bar(CONTRAST, a, o, contrast_end, shares)
-            + "<small>difference of their heatmaps</small>",
+            "what speaks for" + bar(CONTRAST, a, o, contrast_end, "difference of their relevance"),
         ),
         figure(
             picture(coloured(went, went_end, MOVED, outlines), "where relevance went"),
-            f"relevance of {o}, now − before" + bar(MOVED, "lost", "gained", went_end, shares),
+            f"relevance of {o}, now − before" + bar(MOVED, "lost", "gained", went_end, "share of it per pixel"),
         ),
     )
     return f'<div class="row" style="--verdict: {verdict}">{"".join(pictures)}</div>'
@@ -174,8 +170,13 @@ def moved(before: Panel, now: Panel) -> Tensor:
     return is_now - was
 
 
-def labelled(names: tuple[str, str], panel: Panel, colour: str = "inherit") -> str:
-    return label(names, (panel.coarse_score, panel.fine_score), colour)
+def labelled(names: tuple[str, str], panel: Panel, level: str, colour: str = "inherit") -> str:
+    """Both labels with their probabilities, that of the attacked level in large letters."""
+    lines = []
+    for each, name, score in zip(("coarse", "fine"), names, (panel.coarse_score, panel.fine_score), strict=True):
+        kind = f' class="label" style="color: {colour}"' if each == level else ""
+        lines.append(f"<span{kind}>{html.escape(name)}</span> {score:.0%}")
+    return "<br>".join(lines)
 
 
 def below_the_fold(
@@ -201,7 +202,7 @@ def curves(scores: np.ndarray, step: int) -> str:
     x = [8 + (width - 16) * k / last for k in range(len(scores))]
     parts = [f'<line x1="{x[step]:.1f}" x2="{x[step]:.1f}" y1="0" y2="{height}" stroke="#a8a29e"/>']
     for values, colour in zip(scores.T, (ORG, ADV), strict=True):
-        colour = matplotlib.colors.to_hex(colour)
+        colour = to_hex(colour)
         y = [height - 8 - (height - 16) * float(value) for value in values]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')

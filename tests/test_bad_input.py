@@ -1,18 +1,23 @@
 """Bad input, one row for each thing that can be wrong: one clear message, exit code 1, and nothing half-written.
 
-A row of COMMANDS is what a user types, a row of CALLS what a user's script does. Add one for everything new that can
-be refused. `at` is the bench below; in a message `{at}` is its folder and `...` stands for anything. Elsewhere:
+A row of COMMANDS is what a user types, with the error and perhaps lines that are printed before it; a row of CALLS is
+what a user's script does. Add one for everything new that can be refused. `at` is the bench below; in a message `{at}`
+is its folder and `...` stands for anything. Elsewhere:
 schedulers that do not answer or run another version (test_cluster.py), manifests line by line (test_hierarchy.py), each
 setting of every attack (test_attacks.py).
 """
 
 import copy
+import fcntl
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import struct
 import tarfile
+import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +29,12 @@ import torch
 from PIL import Image
 
 import c2f_lrp
-from c2f_lrp import checkpoints, cli, evaluation, panels, provenance, reproduce, training
+from c2f_lrp import checkpoints, cli, evaluation, panels, paths, provenance, reproduce, training
 from c2f_lrp.attacks import DFC, LRPC, LRPF, PGDC
+from c2f_lrp.classifier import Classifier, CoarseToFine
 from c2f_lrp.datasets import Images, imagenet, scenes, splits
 from c2f_lrp.download import extract
+from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.networks import save_network, vgg16
 from c2f_lrp.profiles import get_profile
 
@@ -74,6 +81,28 @@ class Bench:
             self.write(f"tiny/train/{FIRST}/images/{name}", first)
         self.write(f"tiny/train/{FIRST}/{FIRST}_boxes.txt", boxes)
         return self.less("tiny", without)
+
+    def own(self, csv: bytes | str = "folder,coarse\na,x\nb,y\n", **files: bytes) -> str:
+        """data check of the profile folder with two classes of eight photographs, and of these files beside them."""
+        for n in range(16):
+            self.photo(f"own/{'ab'[n % 2]}/{n}.jpg", size=(20, 20))
+        for name, content in files.items():
+            self.write(f"own/a/{name.replace('_', '.')}", content)
+        table = self.write("own.csv", csv)
+        return f"data check --profile folder --root {self.folder}/own --hierarchy {table}"
+
+    def link(self, name: str) -> Path:
+        (self.folder / name).symlink_to(self.folder / "nowhere")
+        return self.folder / name
+
+    def pipe(self, name: str) -> Path:
+        os.mkfifo(self.folder / name)
+        return self.folder / name
+
+    def held(self, name: str) -> None:
+        """A lock in the folder of executed notebooks, as another run holds it."""
+        self.lock = self.write(f"runs/scenes/notebooks/.{name}.lock").open("a")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
 
     def full_size(self, content: bytes) -> Path:
         """A folder in ILSVRC2012's layout with one photograph that holds `content` among whole ones."""
@@ -142,7 +171,11 @@ def at(tmp_path, monkeypatch, clf, images):
 
 
 def truncated(path: Path) -> bytes:
-    return path.read_bytes()[: path.stat().st_size // 2]
+    return half(path.read_bytes())
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
 
 
 def pickled() -> bytes:
@@ -157,8 +190,25 @@ def picture(mode: str, ending: str, size=(64, 64)) -> bytes:
     return file.getvalue()
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """One of the parts that a PNG file is made of."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, *more: bytes) -> bytes:
+    """A PNG file that says it has this size and holds nothing but `more`."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join([chunk(b"IHDR", header), *more, chunk(b"IEND", b"")])
+
+
+def altered(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+
+
 CHECK = "data check --profile tiny-imagenet --root"
+GIVE = "give a whole JPEG, PNG, WebP, BMP, GIF or TIFF file"
 NOT_READ = "cannot be read as an image (...)"
+WRONG = "what is listed above is wrong ({}); mend, replace or remove it"
 TINY = "--root must be the unpacked tiny-imagenet-200 folder"
 OTHER_WEIGHTS = (
     "{at}/weights/coarse.safetensors has SHA-256 ..., but ... is recorded for it; the file is damaged or not the one "
@@ -168,6 +218,8 @@ NO_WEIGHTS = (
     "{at}/weights/coarse.safetensors is not a safetensors file written by c2f-lrp train (...); "
     "weights are never read from pickles"
 )
+LATIN_1 = "profile,Größe".encode("latin-1")
+CUT_ROW = ",".join(checkpoints.CHECKPOINT_COLUMNS) + "\nscenes,co"
 PROFILES = "choose one of " + ", ".join(c2f_lrp.PROFILES)
 
 COMMANDS = {
@@ -194,44 +246,56 @@ COMMANDS = {
     ),
     "one class folder missing": (
         lambda at: f"{CHECK} {at.tiny(without=FIRST)}",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images is missing, the folder of a class",
+    ),
+    "one class folder missing to reproduce": (
+        lambda at: f"train --profile tiny-imagenet --out {at.folder}/mine --root {at.tiny(without=FIRST)}",
         f"1 of 54 class folders are missing under {{at}}/tiny/train, such as {FIRST}/images; {TINY}",
     ),
     "unknown wnid": (
         lambda at: f"data check --profile imagenet --root {at.photo('all/train/n99999999/a.JPEG').parents[2]}",
-        "{at}/all/train has no class folder such as n01440764; --root must hold train/",
+        "{at}/all/train has no class folder such as n01440764; --root must hold them, or train/ with them",
     ),
     "no photograph": (
         lambda at: f"{CHECK} {at.tiny(without='*.JPEG')}",
-        "{at}/tiny/train holds no train photographs of the hierarchy's classes",
+        WRONG.format(3),
+        "there are no train photographs of the hierarchy's classes",
     ),
     "grey photographs only": (
         lambda at: f"{CHECK} {at.tiny(mode='L')}",
-        "{at}/tiny/train holds no evaluation photographs of the hierarchy's classes in RGB, which evaluation takes "
-        "alone",
+        WRONG.format(1),
+        "there are no evaluation photographs of the hierarchy's classes",
     ),
     "zero bytes": (
         lambda at: f"{CHECK} {at.tiny(b'')}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "truncated": (
         lambda at: f"{CHECK} {at.tiny(truncated(at.photo(size=(64, 64))))}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "no image": (
         lambda at: f"{CHECK} {at.tiny(b'hello')}",
-        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; give a whole JPEG or PNG file",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
     ),
     "wrong size": (
         lambda at: f"{CHECK} {at.tiny(picture('RGB', 'JPEG', (32, 32)))}",
-        f"{{at}}/tiny/train/{FIRST}/images/... is 32x32; Tiny ImageNet's photographs are 64x64",
+        WRONG.format(1),
+        f"{{at}}/tiny/train/{FIRST}/images/... is 32x32; photographs of this data set are 64x64",
     ),
     "box file of words": (
         lambda at: f"{CHECK} {at.tiny(boxes='a b c d e')}",
+        WRONG.format(1),
         f"{{at}}/tiny/train/{FIRST}/{FIRST}_boxes.txt, line 1: 'a b c d e' must be a file name and four whole numbers",
     ),
     "full-size photograph truncated": (
         lambda at: f"data check --profile imagenet --root {at.full_size(truncated(at.photo()))}",
-        "photographs listed above are damaged (1); replace or remove them",
+        WRONG.format(1),
+        f"{{at}}/full/train/{FULL}/0.JPEG {NOT_READ}; {GIVE}",
     ),
     "archive that is none": (
         lambda at: f"data extract {at.write('all.tar', 'no archive')} --root {at.folder}/data",
@@ -246,22 +310,171 @@ COMMANDS = {
         f"{{at}}/all.tar, member {FULL}.tar: its member '../evil' has '..' in its place; nothing was unpacked, get it "
         "from its publisher",
     ),
-    # -------------------------------------------------------------------------------------------- single photographs
+    # --------------------------------------------------------------- classes of one's own, and tables from spreadsheets
+    "csv in UTF-16": (
+        lambda at: at.own("folder,coarse\na,x\nb,y\n".encode("utf-16")),
+        "{at}/own.csv, line 1: the file is in UTF-16; save it as CSV UTF-8",
+    ),
+    "csv in UTF-16, big-endian": (
+        lambda at: at.own(b"\xfe\xff" + "folder,coarse\na,x\nb,y\n".encode("utf-16-be")),
+        "{at}/own.csv, line 1: the file is in UTF-16; save it as CSV UTF-8",
+    ),
+    "csv in UTF-16 without a mark": (
+        lambda at: at.own("folder,coarse\na,x\nb,y\n".encode("utf-16-le")),
+        "{at}/own.csv, line 1: there is a zero byte, as in no text; save it as CSV UTF-8",
+    ),
+    "csv in Latin-1": (
+        lambda at: at.own("folder,coarse\na,x\nb,fähre\n".encode("latin-1")),
+        "{at}/own.csv, line 3: byte 0xe4 is not UTF-8, but perhaps Latin-1; save it as CSV UTF-8",
+    ),
+    "csv with a zero byte": (
+        lambda at: at.own("folder,coarse\na,x\nb,y\0\n"),
+        "{at}/own.csv, line 3: there is a zero byte, as in no text; save it as CSV UTF-8",
+    ),
+    "csv with a quote that does not end": (
+        lambda at: at.own('folder,coarse\na,x\n"b,y\nc,z\n'),
+        "{at}/own.csv, line 3: unexpected end of data, in the row that begins here; look for its quotes",
+    ),
+    "csv with a quote that ends too late": (
+        lambda at: at.own('folder,coarse\na,x\n"b' + "b,y\n" * 40_000 + '",y\n'),
+        "{at}/own.csv, line 3: field larger than field limit (131072), in the row that begins here; ...",
+    ),
+    "csv with a quote inside a cell": (
+        lambda at: at.own('folder,coarse\n"a"a,x\nb,y\n'),
+        "{at}/own.csv, line 2: ',' expected after '\"', in the row that begins here; look for its quotes",
+    ),
+    "csv with semicolons": (
+        lambda at: at.own("folder;coarse\na;x\nb;y\n"),
+        "{at}/own.csv, line 1: columns folder;coarse: must be folder,coarse, each once (missing: folder, coarse; ...",
+    ),
+    "csv that is empty": (
+        lambda at: at.own(""),
+        "{at}/own.csv, line 1: columns (none): must be folder,coarse, each once (missing: folder, coarse; extra: none)",
+    ),
+    "csv with a cell too many": (
+        lambda at: at.own("folder,coarse\na,x\nb,y,z\n"),
+        "{at}/own.csv, line 3: 3 cells, must be 2: folder,coarse",
+    ),
+    "no csv": (
+        lambda at: f"data check --profile folder --root {at.folder} --hierarchy {at.folder}/nowhere.csv",
+        "there is no table {at}/nowhere.csv",
+    ),
+    "csv that is a folder": (
+        lambda at: f"data check --profile folder --root {at.folder} --hierarchy {at.folder}",
+        "there is no table {at}",
+    ),
+    "csv for another profile": (
+        lambda at: f"data check --profile scenes --hierarchy {at.write('own.csv')}",
+        "--hierarchy goes with the profile folder; scenes has its own classes",
+    ),
+    "two coarse classes, one file": (
+        lambda at: at.own("folder,coarse\na,big cat\nb,big_cat\n"),
+        "{at}/own.csv, line 3: coarse 'big_cat' would name the same file of weights as 'big cat' on line 2",
+    ),
+    "two coarse classes, one file on some disks": (
+        lambda at: at.own("folder,coarse\na,Cat\nb,cat\n"),
+        "{at}/own.csv, line 3: coarse 'cat' would name the same file of weights as 'Cat' on line 2",
+    ),
+    "two coarse classes that look the same": (
+        lambda at: at.own("folder,coarse\na,k\u00e4fer\nb,ka\u0308fer\n"),
+        "{at}/own.csv, line 3: coarse ... would name the same file of weights as 'käfer' on line 2",
+    ),
+    "a coarse class with a slash": (
+        lambda at: at.own("folder,coarse\na,x/y\nb,y\n"),
+        "{at}/own.csv, line 2: coarse 'x/y' must consist of letters, digits, spaces, - and _",
+    ),
+    "a coarse class with a slash in a whole manifest": (
+        lambda at: at.own("wnid,class_index,name,coarse,fine_index\n../x/a,0,a,../x,0\n"),
+        "{at}/own.csv, line 2: coarse '../x' must consist of letters, digits, spaces, - and _",
+    ),
+    "a coarse class of signs": (
+        lambda at: at.own("folder,coarse\na,🐕\nb,y\n"),
+        "{at}/own.csv, line 2: coarse '🐕' must consist of letters, digits, spaces, - and _",
+    ),
+    "a coarse class of many letters": (
+        lambda at: at.own("folder,coarse\na," + "猫" * 70 + "\nb,y\n"),
+        "{at}/own.csv, line 2: coarse '...'... has 210 bytes, at most 200",
+    ),
+    "two class folders missing": (
+        lambda at: at.own("folder,coarse\na,x\nb,y\nc,y\nd/e,y\n"),
+        WRONG.format(2),
+        "{at}/own/c is missing, the folder of a class",
+        "{at}/own/d/e is missing, the folder of a class",
+    ),
+    "four photographs wrong, each in its way": (
+        lambda at: at.own(**{"x_jpg": b"", "y_jpg": b"%!PS-Adobe", "z_png": png(9, 9), "v_gif": png(1, 1)[:9]}),
+        WRONG.format(4),
+        f"{{at}}/own/a/x.jpg cannot be read as an image (it is empty); {GIVE}",
+        f"{{at}}/own/a/y.jpg cannot be read as an image (it holds PostScript); {GIVE}",
+        f"{{at}}/own/a/z.png {NOT_READ}; {GIVE}",
+        f"{{at}}/own/a/v.gif {NOT_READ}; {GIVE}",
+    ),
+    "one photograph wrong, others passed over": (
+        lambda at: at.own(**{"x_jpg": b"", "y_heic": b"1", "z_heic": b"2", "_DS": b"", "Thumbs_db": b"", "v": b""}),
+        WRONG.format(1),
+        "  2 .heic files, which are not read",
+        "  2 of a file manager, or hidden",
+        "  1 without an ending",
+    ),
+    "photographs of no class": (
+        lambda at: at.own("folder,coarse\nb/c,x\nb/d,y\n"),
+        "{at}/own has no class folder such as b/c",
+    ),
+    "every kind of trouble in Tiny ImageNet": (
+        lambda at: f"{CHECK} {at.tiny(b'hello', boxes='a b', without=WNIDS[-1])}",
+        WRONG.format(3),
+        f"{{at}}/tiny/train/{WNIDS[-1]}/images is missing, the folder of a class",
+        f"{{at}}/tiny/train/{FIRST}/{FIRST}_boxes.txt, line 1: 'a b' must be a file name and four whole numbers",
+        f"{{at}}/tiny/train/{FIRST}/images/... {NOT_READ}; {GIVE}",
+    ),
+    # ------------------------------------------------------------------------------------------ single photographs
     "photo missing": (lambda at: "attack nowhere.jpg --profile scenes", "there is no photograph nowhere.jpg"),
     "photo is a folder": (lambda at: f"attack {at.folder} --profile scenes", "there is no photograph {at}"),
     "photo of zero bytes": (
         lambda at: f"attack {at.write('empty.jpg')} --profile scenes",
-        f"{{at}}/empty.jpg {NOT_READ}; give a whole JPEG or PNG file",
+        f"{{at}}/empty.jpg {NOT_READ}; {GIVE}",
     ),
     "photo truncated": (
         lambda at: f"attack {at.write('half.jpg', truncated(at.photo()))} --profile scenes",
-        f"{{at}}/half.jpg {NOT_READ}; give a whole JPEG or PNG file",
+        f"{{at}}/half.jpg {NOT_READ}; {GIVE}",
     ),
     "photo of floats": (
         lambda at: f"attack {at.write('depth.tif', picture('F', 'TIFF'))} --profile scenes",
         "{at}/depth.tif has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel",
     ),
+    "photo in a name that is too long": (
+        lambda at: f"attack {'x' * 300}.jpg --profile scenes",
+        "...File name too long...",
+    ),
+    "photo that a link no longer leads to": (
+        lambda at: f"attack {at.link('photo.jpg')} --profile scenes",
+        "there is no photograph {at}/photo.jpg: it is a link to nowhere",
+    ),
+    "photo that is a pipe": (
+        lambda at: f"attack {at.pipe('photo.jpg')} --profile scenes",
+        "there is no photograph {at}/photo.jpg",
+    ),
+    "photo too large": (
+        lambda at: f"attack {at.write('photo.png', png(12_000, 10_000))} --profile scenes",
+        "{at}/photo.png is too large: 12000x10000, 120 megapixels, is above 100 megapixels; scale it down first",
+    ),
+    "photo of one class only, attacked at the fine level, and then one that is none": (
+        lambda at: f"attack {at.write('photo.jpg', b'GIF89a')} --profile scenes --attack lrpf",
+        f"{{at}}/photo.jpg {NOT_READ}; {GIVE}",
+    ),
     # ----------------------------------------------------------------------------------------------------- weights
+    "checkpoints.csv in Latin-1": (
+        lambda at: (
+            f"attack {at.photo()} --profile scenes --weights {at.write('weights/checkpoints.csv', LATIN_1).parent}"
+        ),
+        "{at}/weights/checkpoints.csv, line 1: byte 0xf6 is not UTF-8, but perhaps Latin-1; save it as CSV UTF-8",
+    ),
+    "checkpoints.csv with a row cut short": (
+        lambda at: (
+            f"attack {at.photo()} --profile scenes --weights {at.write('weights/checkpoints.csv', CUT_ROW).parent}"
+        ),
+        "{at}/weights/checkpoints.csv, line 2: 2 cells, must be 13: profile,network,...",
+    ),
     "weights missing": (
         lambda at: f"attack {at.photo()} --profile scenes --weights {at.folder}/nowhere",
         "{at}/nowhere/checkpoints.csv records no ... network of scenes; run: c2f-lrp train --profile scenes...",
@@ -332,6 +545,80 @@ COMMANDS = {
         lambda at: "reproduce -p epsilons [10",
         "parameter epsilons: '[10' is not YAML, such as 3, word or '[10, 20]'",
     ),
+    "a word for a number": (
+        lambda at: "reproduce --only table_1 -p n_images many",
+        "parameter n_images is 'many'; 07_table_1 takes a whole number above 0, such as 64",
+    ),
+    "no images asked for": (
+        lambda at: "reproduce --only table_1 -p n_images 0",
+        "parameter n_images is 0; 07_table_1 takes a whole number above 0, such as 64",
+    ),
+    "fewer than no images": (
+        lambda at: "reproduce --only table_1 -p n_images -3",
+        "parameter n_images is -3; 07_table_1 takes a whole number above 0, such as 64",
+    ),
+    "half an image": (
+        lambda at: "reproduce --only table_1 -p n_images 2.5",
+        "parameter n_images is 2.5; 07_table_1 takes a whole number above 0, such as 64",
+    ),
+    "truth for a number": (
+        lambda at: "reproduce --only table_1 -p n_images yes",
+        "parameter n_images is True; 07_table_1 takes a whole number above 0, such as 64",
+    ),
+    "a list for a number": (
+        lambda at: "reproduce --only table_1 -p iterations [40]",
+        "parameter iterations is [40]; 07_table_1 takes a whole number above 0, such as 40",
+    ),
+    "a word for a rate": (
+        lambda at: "reproduce --only table_1 -p lr fast",
+        "parameter lr is 'fast'; 07_table_1 takes a number, such as 10.0",
+    ),
+    "nothing for a rate": (
+        lambda at: "reproduce --only table_1 -p lr null",
+        "parameter lr is None; 07_table_1 takes a number, such as 10.0",
+    ),
+    "a number for a list": (
+        lambda at: "reproduce --only table_1 -p epsilons 10",
+        "parameter epsilons is 10; 07_table_1 takes a list of such values, such as [10, 20, 40]",
+    ),
+    "an empty list": (
+        lambda at: "reproduce --only table_1 -p epsilons []",
+        "parameter epsilons is []; 07_table_1 takes a list of such values, such as [10, 20, 40]",
+    ),
+    "a list of words": (
+        lambda at: "reproduce --only table_1 -p epsilons [a]",
+        "parameter epsilons is ['a']; 07_table_1 takes a list of such values, such as [10, 20, 40]",
+    ),
+    "a table for a list": (
+        lambda at: "reproduce --only table_1 -p epsilons {a:1}",
+        "parameter epsilons is {'a:1': None}; 07_table_1 takes a list of such values, such as [10, 20, 40]",
+    ),
+    "a number for a word": (
+        lambda at: "reproduce --only table_1 -p step_scale 3",
+        "parameter step_scale is 3; 07_table_1 takes a word (...), such as 'normalized'",
+    ),
+    "a date for a word": (
+        lambda at: "reproduce --only table_1 -p step_scale 2024-01-01",
+        "parameter step_scale is datetime.date(2024, 1, 1); 07_table_1 takes a word (...), such as 'normalized'",
+    ),
+    "truth for a norm": (
+        lambda at: "reproduce --only table_1 -p p yes",
+        "parameter p is True; 07_table_1 takes a number, such as 1",
+    ),
+    "a class that YAML takes for truth": (
+        lambda at: "reproduce --only figure_1 -p coarse_org no",
+        "parameter coarse_org is False; 05_figure_1 takes a word (...), such as 'vehicle'",
+    ),
+    "notebooks cannot be written": (
+        lambda at: f"reproduce --only table_1 --out {at.folder}/figures {at.write('runs') and ''}",
+        "{at}/runs/scenes/notebooks cannot be written to (Not a directory); name another folder with the environment "
+        "variable C2F_LRP_RUNS",
+    ),
+    "another run of the notebook": (
+        lambda at: f"reproduce --only hierarchy_and_data {at.held('01_hierarchy_and_data') or ''}",
+        "another run is at 01_hierarchy_and_data of scenes (it holds {at}/runs/scenes/notebooks/.01_hierarchy_and_data"
+        ".lock); wait until it ends, or use other folders",
+    ),
     "unknown attack": (
         lambda at: f"attack {at.photo()} --profile scenes --attack fgsm",
         "attack 'fgsm' is unknown; choose one of lrpc, lrpf, pgdc, pgdf, dfc, dff, marginc, marginf",
@@ -343,6 +630,14 @@ COMMANDS = {
     "eps below zero": (
         lambda at: f"attack {at.photo()} --profile scenes --attack pgdc --eps -1",
         "eps is -1.0; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
+    ),
+    "eps that is no number": (
+        lambda at: f"attack {at.photo()} --profile scenes --eps nan",
+        "eps is nan; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
+    ),
+    "eps without end": (
+        lambda at: f"attack {at.photo()} --profile scenes --eps inf",
+        "eps is inf; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
     ),
     "eps for DeepFool": (
         lambda at: f"attack {at.photo()} --profile scenes --attack dfc --eps 3",
@@ -405,6 +700,16 @@ def in_training_mode(at):
     at.clf = copy.deepcopy(at.clf)
     at.clf.fine[1].train()
     return attack(at)
+
+
+def with_classifier(at, classifier):
+    at.clf = classifier
+    return attack(at)
+
+
+def in_inference_mode(function):
+    with torch.inference_mode():
+        return function()
 
 
 def with_nan_weights(at, run):
@@ -497,7 +802,214 @@ CALLS = {
         "coarse class class2 has a single fine class, so there is no fine label to change; "
         "leave its images out of fine-level attacks",
     ),
+    # ----------------------------------------------------------------------------------------- photographs in scripts
+    "a photo.jpg that holds PostScript": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"%!PS-Adobe-3.0 EPSF-3.0")),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds PostScript); {GIVE}",
+    ),
+    "a photo.jpg that holds PostScript with a preview": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\xc5\xd0\xd3\xc6" + bytes(40))),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds PostScript); {GIVE}",
+    ),
+    "a photo.jpg that holds HEIC": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x18ftypheic" + bytes(40))),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds HEIC); {GIVE}",
+    ),
+    "a photo.jpg that holds AVIF": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x18ftypavif" + bytes(40))),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds AVIF); {GIVE}",
+    ),
+    "a photo.jpg that holds PDF": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"%PDF-1.7")),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds PDF); {GIVE}",
+    ),
+    "a photo.jpg that holds SVG": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", '<svg width="9"/>')),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds SVG); {GIVE}",
+    ),
+    "a photo.jpg that holds a web page": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", "<!DOCTYPE html>")),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds a web page); {GIVE}",
+    ),
+    "a photo.jpg that holds a pointer": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", "version https://git-lfs.github.com/spec/v1")),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds a pointer of git lfs, ...); {GIVE}",
+    ),
+    "a photo.jpg that holds Photoshop": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"8BPS" + bytes(40))),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds Photoshop); {GIVE}",
+    ),
+    "a photo.jpg that holds JPEG 2000": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x0cjP  " + bytes(40))),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds JPEG 2000); {GIVE}",
+    ),
+    "a photo.jpg that holds nothing": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"")),
+        f"{{at}}/photo.jpg cannot be read as an image (it is empty); {GIVE}",
+    ),
+    "a photo.jpg that holds words": (
+        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", "hello")),
+        f"{{at}}/photo.jpg cannot be read as an image (it holds none of the formats that are read); {GIVE}",
+    ),
+    "PNG cut short": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", half(picture("RGB", "PNG")))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "GIF cut short": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", half(picture("RGB", "GIF")))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "BMP cut short": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", half(picture("RGB", "BMP")))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "TIFF cut short": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", half(picture("RGB", "TIFF")))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "WEBP cut short": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", half(picture("RGB", "WEBP")))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "PNG with a wrong checksum": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", altered(picture("RGB", "PNG"), 50))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "PNG without pixels": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", png(0, 9))),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "PNG whose words unpack to gigabytes": (
+        lambda at: partial(
+            imagenet.open_photo, at.write("photo", png(9, 9, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 24)))))
+        ),
+        f"{{at}}/photo {NOT_READ}; {GIVE}",
+    ),
+    "PNG of more pixels than Pillow opens": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", png(60_000, 60_000))),
+        "{at}/photo is too large: its size is above 100 megapixels; scale it down first",
+    ),
+    "TIFF in CIELAB": (
+        lambda at: partial(imagenet.open_photo, at.write("photo", picture("LAB", "TIFF"))),
+        "{at}/photo has colours in CIELAB, which are not converted here; give RGB, grey or CMYK",
+    ),
+    "boxes of words": (
+        lambda at: partial(
+            imagenet.read_boxes, at.write("boxes.csv", "name,width,height,x0,y0,x1,y1\na.jpg,9,9,one,0,1,1"), HIERARCHY
+        ),
+        "{at}/boxes.csv, line 2: invalid literal for int() with base 10: 'one' must be a column, ...",
+    ),
+    # ------------------------------------------------------------------------------------------ states of tensors
+    "pixels in an array": (
+        lambda at: attack(at, pixels=at.images.pixels.numpy()),
+        "pixels are a ndarray; give a tensor, such as torch.as_tensor(pixels).float()",
+    ),
+    "pixels in a list": (
+        lambda at: attack(at, pixels=at.images.pixels.tolist()),
+        "pixels are a list; give a tensor, such as torch.as_tensor(pixels).float()",
+    ),
+    "pixels in single precision, weights in double": (
+        lambda at: attack(at, pixels=at.images.pixels.float()),
+        "pixels are torch.float32, the classifier's weights torch.float64; give pixels.to(torch.float64), or the "
+        "classifier .to(torch.float32)",
+    ),
+    "pixels in half precision": (
+        lambda at: attack(at, pixels=at.images.pixels.half()),
+        "pixels are torch.float16, the classifier's weights torch.float64; give pixels.to(torch.float64), ...",
+    ),
+    "pixels in double precision, weights in single": (
+        lambda at: with_classifier(at, copy.deepcopy(at.clf).float()),
+        "pixels are torch.float64, the classifier's weights torch.float32; give pixels.to(torch.float32), ...",
+    ),
+    "pixels without values": (
+        lambda at: attack(at, pixels=at.images.pixels.to("meta")),
+        "pixels are on the device meta, which holds no values; give them on cpu or cuda",
+    ),
+    "images without pixels": (
+        lambda at: attack(at, pixels=at.images.pixels[..., :0]),
+        "pixels have shape (8, 3, 6, 0); give images of at least one pixel",
+    ),
+    "one image without its batch": (
+        lambda at: attack(at, pixels=at.images.pixels[0]),
+        "pixels have shape (3, 6, 6); give a batch (N, 3, H, W)",
+    ),
+    "infinite pixels": (
+        lambda at: attack(at, pixels=changed(at.images.pixels, torch.inf)),
+        f"pixels lie in [..., inf]; {FINITE}",
+    ),
+    "weights on another device": (
+        lambda at: with_classifier(at, copy.deepcopy(at.clf).to("meta")),
+        "the classifier is on meta, pixels on cpu; move both to one device",
+    ),
+    "labels on another device": (
+        lambda at: attack(at, coarse=at.images.coarse.to("meta")),
+        "coarse_labels are on meta, pixels on cpu; move both to one device",
+    ),
+    "labels with fractions": (
+        lambda at: attack(at, fine=at.images.fine.float()),
+        "fine_labels are torch.float32 of shape (8,); give int64 of shape (8,)",
+    ),
+    "labels that are true or false": (
+        lambda at: attack(at, coarse=at.images.coarse > 0),
+        "coarse_labels are torch.bool of shape (8,); give int64 of shape (8,)",
+    ),
+    "labels in words": (
+        lambda at: attack(at, coarse=["class0"] * 8),
+        "coarse_labels are a list that makes no tensor; give int64 of shape (8,)",
+    ),
+    "labels in one-hot rows": (
+        lambda at: attack(at, coarse=torch.eye(8).long()),
+        "coarse_labels are torch.int64 of shape (8, 8); give int64 of shape (8,)",
+    ),
+    "no labels": (
+        lambda at: attack(at, fine=None),
+        "fine_labels are a NoneType that makes no tensor; give int64 of shape (8,)",
+    ),
+    "labels in a list to evaluate": (
+        lambda at: evaluate(at, coarse=at.images.coarse.tolist()),
+        "labels are a list; give an int64 tensor of shape (8,)",
+    ),
+    "a wrapped classifier": (
+        lambda at: with_classifier(at, torch.nn.DataParallel(at.clf)),
+        "the classifier is a DataParallel; give a CoarseToFine: its .module",
+    ),
+    "a network for a classifier": (
+        lambda at: with_classifier(at, at.clf.coarse),
+        "the classifier is a ...; give a CoarseToFine",
+    ),
+    "weights made in inference mode": (
+        lambda at: with_classifier(at, in_inference_mode(lambda: copy.deepcopy(at.clf))),
+        "the classifier's weights were made inside torch.inference_mode(), where gradients cannot follow; ...",
+    ),
     # -------------------------------------------------------------------------------------------- networks, settings
+    "coarse classes that share a file": (
+        lambda at: partial(Hierarchy, ("big cat", "Big_Cat"), (("a",), ("b",)), (("a",), ("b",))),
+        "coarse classes 'big cat' and 'Big_Cat' would share one file of weights; rename one of them",
+    ),
+    "fewer outputs than classes": (
+        lambda at: partial(CoarseToFine.from_flat, vgg16(5, width=2, hidden=8, image_size=64), HIERARCHY),
+        "the hierarchy has a class at output ..., the model 5 outputs; give the model that its class indices were ...",
+    ),
+    "a deviation of zero": (
+        lambda at: partial(Classifier, torch.nn.Flatten(), std=(1, 0, 1)),
+        "std is (1, 0, 1); normalising divides by it: give numbers above 0, in units of 0..255",
+    ),
+    "a mean of two colours": (
+        lambda at: partial(Classifier, torch.nn.Flatten(), mean=(1, 0)),
+        "mean has 2 numbers; give one, or one for each of three colours",
+    ),
+    "a network that no file can hold": (
+        lambda at: partial(save_network, Classifier(torch.nn.Flatten()), at.folder / "a.safetensors"),
+        "the network's architecture is None; a weight file can hold vgg16, ...",
+    ),
+    "unknown manifest": (
+        lambda at: partial(paths.manifest_path, "cifar.csv"),
+        "no manifest 'cifar.csv', must be one of: checkpoints.csv, ...",
+    ),
+    "a step of zero": (
+        lambda at: partial(PGDC, step_size=0),
+        "step_size is 0; give a step in pixel units above 0, or None for eps / 4",
+    ),
     "training mode": (
         in_training_mode,
         "the classifier is in training mode, where dropout is random; call .eval() first",
@@ -560,19 +1072,22 @@ def contents(folder: Path) -> dict:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def pattern_of(message: str, at) -> str:
+    return ".*".join(map(re.escape, message.replace("{at}", str(at.folder)).split("...")))
+
+
 def matches(found: str, message: str, at) -> None:
-    pattern = ".*".join(map(re.escape, message.replace("{at}", str(at.folder)).split("...")))
-    assert re.fullmatch(pattern, found), f"{found}\nis not\n{message}"
+    assert re.fullmatch(pattern_of(message, at), found), f"{found}\nis not\n{message}"
     assert "\n" not in found
 
 
 def test_the_table_is_as_long_as_it_says():
-    assert len(COMMANDS) + len(CALLS) >= 30
+    assert len(COMMANDS) + len(CALLS) >= 140
 
 
 @pytest.mark.parametrize("row", COMMANDS)
 def test_a_command_refuses(at, row, capfd):
-    make, message = COMMANDS[row]
+    make, message, *printed_before = COMMANDS[row]
     arguments = make(at).split()
     before = contents(at.folder)
     assert cli.main(arguments) == 1
@@ -581,6 +1096,8 @@ def test_a_command_refuses(at, row, capfd):
     error = [line for line in lines if line and not line.endswith("/s]")]  # the others are bars of tqdm
     assert len(error) == 1, printed
     matches(error[0], f"c2f-lrp {arguments[0]}: {message}", at)
+    for line in printed_before:
+        assert re.search(f"(?m)^{pattern_of(line, at)}$", printed.out), f"{printed.out}\nhas no line\n{line}"
     assert contents(at.folder) == before
 
 

@@ -2,17 +2,23 @@
 
 import json
 import re
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from c2f_lrp import cli, evaluation, paths, photos, provenance, reproduce
-from c2f_lrp.attacks import ATTACKS, PGDC
+from c2f_lrp.attacks import ATTACKS, LRPC, PGDC, PGDF
+from c2f_lrp.classifier import Classifier, CoarseToFine
 from c2f_lrp.datasets import Images
+from c2f_lrp.hierarchy import Hierarchy
 
 
 @pytest.fixture
@@ -91,26 +97,131 @@ def photo(tmp_path):
     return path
 
 
-def test_attack_draws_a_figure_and_prints_a_line(photo, tmp_path, capsys):
-    arguments = ["attack", str(photo), "--attack", "lrpc", "--eps", "10", "--profile", "scenes"]
-    assert cli.main([*arguments, "--out", str(tmp_path / "drawn")]) == 0
-    line = capsys.readouterr().out
-    assert line.startswith(f"{photo}: ") and "LRPC, ε = 10" in line and line.count("\n") == 1
-    with Image.open(tmp_path / "drawn" / "photo.jpg_lrpc.png") as image:
+def attack(photo, tmp_path, *more):
+    return cli.main(["attack", str(photo), "--profile", "scenes", "--out", str(tmp_path / "drawn"), *more])
+
+
+def test_attack_draws_a_figure_and_prints_a_block(photo, tmp_path, capsys):
+    assert attack(photo, tmp_path, "--eps", "10") == 0
+    block = capsys.readouterr().out.splitlines()
+    assert block[0] == str(photo) and "profile scenes, 32 classes in 8 groups" in block[1]
+    assert "the centre of 120×90 pixels, scaled to 64×64" in block[2] and "runner-up" in block[3]
+    assert [line.split()[0] for line in block[4:6]] == ["DFC", "LRPC,"] and "FOOLED" in block[4]
+    assert "the network knows 32 classes and calls whatever it is shown by one of them" in block[6]
+    assert block[-1].split() == ["figure", str(tmp_path / "drawn" / "photo_lrpc.png")]
+    with Image.open(block[-1].split()[1]) as image:
         assert min(image.size) > 300
+
+
+def test_json_says_what_the_block_says(photo, tmp_path, capsys):
+    assert attack(photo, tmp_path, "--attack", "pgdc", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["before"].keys() == {"coarse", "coarse_score", "fine", "fine_score"} and told["level"] == "coarse"
+    deepfool, pgd = told["attacks"]
+    assert pgd["name"] == "PGDC, ε = 2.53" and pgd["largest_change"] <= 2.531 and deepfool["fooled"] is True
+    assert pgd["fooled"] == (pgd["coarse"] != told["before"]["coarse"])
+
+
+def test_quiet_prints_where_the_figure_is(photo, tmp_path, capsys):
+    assert attack(photo, tmp_path, "--attack", "dfc", "--quiet") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'drawn' / 'photo_dfc.png'}\n"
+
+
+def test_no_figure_overwrites_that_of_another_photograph(photo, tmp_path, capsys):
+    """x.jpg and x.png, and one name in two folders; the same photograph's figure is drawn anew."""
+    other, elsewhere = photo.with_suffix(".png"), tmp_path / "b" / photo.name
+    elsewhere.parent.mkdir()
+    for path, colour in ((other, "red"), (elsewhere, "blue")):
+        Image.new("RGB", (64, 64), colour).save(path)
+    (tmp_path / "drawn").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "drawn" / "photo_dfc_2.png")  # somebody's own
+    every = [attack(path, tmp_path, "--attack", "dfc", "--quiet") for path in (photo, other, elsewhere, photo, other)]
+    names = [line.rpartition("/")[2] for line in capsys.readouterr().out.splitlines()]
+    first = ["photo_dfc.png", "photo_dfc_3.png", "photo_dfc_4.png"]
+    assert not any(every) and names == [*first, "photo_dfc.png", "photo_dfc_3.png"]
+    with Image.open(tmp_path / "drawn" / "photo_dfc_2.png") as image:
+        assert image.size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ("-p momentum 1", "lrpc has no setting 'momentum'; choose one of iterations, "),
+        ("-p lr fast", "lr is 'fast'; lrpc takes float"),
+        ("-p iterations true", "iterations is True; lrpc takes int"),
+        ("-p eps 3", "lrpc has no setting 'eps'; choose one of "),
+        ("-p p .5", "p is 0.5; a norm needs p >= 1"),
+        ("--attack dfc --eps 3", "--eps was given, but dfc has no bound"),
+        ("--device tpu", "device 'tpu' cannot be used here; choose cpu"),
+        ("--file x.pth", "--file goes with --network LIBRARY:MODEL"),
+        ("--network torchvision:resnet18", "--network torchvision:resnet18 needs its weights: --file FILE"),
+        ("--network resnet18 --file x.pth", "network 'resnet18' is not understood; give library:model"),
+    ],
+)
+def test_what_the_attack_command_refuses(photo, tmp_path, capsys, more, message):
+    assert attack(photo, tmp_path, *more.split()) == 1
+    error = capsys.readouterr().err
+    assert f"c2f-lrp attack: {message}" in error and error.count("\n") == 1
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_settings_of_the_attack_are_taken():
+    columns = photos.photo_attacks("lrpc", [5], {"lr": 2, "p": float("inf"), "random_start": True, "seed": 3})
+    assert columns["LRPC, ε = 5"] == LRPC(eps=5, lr=2, p=float("inf"), random_start=True, seed=3)
+    assert photos.photo_attacks("pgdc", None, {"step_size": None})["PGDC, ε = 2.53"] == PGDC()
+
+
+def test_an_unsure_network_is_doubted_aloud(clf, images):
+    before = SimpleNamespace(coarse_score=0.4, fine_score=0.9)
+    assert photos.doubts(clf, images.pixels[0], before) == [
+        "the network knows 8 classes and calls whatever it is shown by one of them",
+        "the network is unsure of the coarse label (40%)",
+    ]
+
+
+def test_a_flat_network_says_how_much_it_gives_the_classes_together():
+    """By hand: logits 0 .. 4 of five classes, of which the hierarchy has the first three."""
+    flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+    nn.init.zeros_(flat.layers[1].weight)
+    flat.layers[1].bias.data = torch.arange(5.0)
+    indices = ((0, 1), (2,))
+    hierarchy = Hierarchy(("a", "b"), (("a0", "a1"), ("b0",)), (("a/a0", "a/a1"), ("b/b0",)), indices)
+    classifier = CoarseToFine.from_flat(flat.eval(), hierarchy)
+    exponentials = torch.arange(5.0).exp()
+    share = photos.known_share(classifier, torch.zeros(3, 2, 2))
+    assert share == pytest.approx((exponentials[:3].sum() / exponentials.sum()).item())
+    before = SimpleNamespace(coarse_score=0.9, fine_score=0.9)
+    assert f"these 3 classes together {share:.0%}" in " ".join(photos.doubts(classifier, torch.zeros(3, 2, 2), before))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_the_attacks_and_profiles(shell, capsys):
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "lrpc" in script and "imagenet-lite" in script and "export-scenes" in script
+    if shell == "bash" and shutil.which("bash"):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_help_has_examples(capsys):
+    for words in (["--help"], ["attack", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert "examples:\n  c2f-lrp" in capsys.readouterr().out
 
 
 def test_paper_bounds_are_the_default_of_the_lrp_attacks_only():
     columns = {name: list(photos.photo_attacks(name, None).values()) for name in ATTACKS}
-    bounds = {name: [attack.eps for attack in attacks[1:]] for name, attacks in columns.items()}  # after DeepFool
+    bounds = {
+        name: [a.eps for a in attacks[1:] if hasattr(a, "eps")] for name, attacks in columns.items()
+    }  # after DeepFool
     assert bounds == {
         "lrpc": [10, 20, 40],
         "lrpf": [10, 20, 40],
-        "pgdc": [2.6],
-        "pgdf": [0.9],
+        "pgdc": [PGDC().eps],
+        "pgdf": [PGDF().eps],
         "dfc": [],
         "dff": [],
-    } | {
         "marginc": [10],
         "marginf": [10],
     }

@@ -94,7 +94,8 @@ def test_lazy_images_are_those_that_are_read(data, split, tiny):
         for folder in (tiny / "train").iterdir():
             for path in (folder / "images").iterdir():
                 path.rename(folder / path.name)
-        read, lazy = (function(tiny, HIERARCHY, split, 32, 5) for function in (imagenet.read, imagenet.lazy))
+        found = imagenet.find(tiny, HIERARCHY, split, 32)
+        read, lazy = (function(found, split, 5) for function in (imagenet.read, imagenet.lazy))
     assert len(read) == len(lazy) > 1
     assert torch.equal(read.coarse, lazy.coarse) and torch.equal(read.fine, lazy.fine)
     for rows in (slice(None), [len(read) - 1, 0], read.coarse == read.coarse[0]):

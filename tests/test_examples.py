@@ -7,6 +7,8 @@ import nbformat
 import papermill
 import pytest
 
+from c2f_lrp import cli, profiles
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 FEWER = {"04_attack_step_by_step": 16, "05_figure_1": 400, "06_figure_2": 400, "08_table_2": 8}  # images; the notebook
@@ -20,6 +22,9 @@ def exercises(path: Path) -> list[str]:
     cells = nbformat.read(path, 4).cells
     return examples("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
 
+
+PAGES = ["README.md", "notebooks/book/your_own_network.md"]  # and how to add what
+PAGES += sorted(str(path.relative_to(ROOT)) for path in NOTEBOOKS.glob("book/adding_*.md"))
 
 WITH_CODE = {path.stem: code for path in sorted(NOTEBOOKS.glob("*.ipynb")) if (code := exercises(path))}
 
@@ -46,10 +51,30 @@ def test_exercises_with_code_are_found():
 
 
 @pytest.mark.filterwarnings("ignore:one_hot with ignored biases")  # preflight's example
-@pytest.mark.parametrize("page", ["README.md", "notebooks/book/adding_an_attack.md", "notebooks/book/adding_a_rule.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_pages_runs(page):
     code = examples((ROOT / page).read_text(encoding="utf-8"))
-    assert len(code) == 2
+    assert code, f"{page} shows no code that could be tried"
     space = {}
     for example in code:
         exec(compile(example, page, "exec"), space)  # one after the other, as a reader would
+
+
+def test_the_data_set_of_its_page_is_read_and_attacked(tmp_path, monkeypatch, capsys):
+    module, use = examples((NOTEBOOKS / "book" / "adding_a_data_set.md").read_text(encoding="utf-8"))
+    (tmp_path / "my_data").mkdir()
+    (tmp_path / "my_data" / "arrays.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(profiles, "PROFILES", dict(profiles.PROFILES))
+    space = {}
+    exec(compile(use, "adding_a_data_set.md", "exec"), space)
+    assert "tensor([" in capsys.readouterr().out
+    images, scenes = space["images"], space["scenes"]
+    rows = [int(name.split()[1]) for name in images.names]
+    assert len(rows) == 4 and (images.pixels == scenes.pixels[rows].floor()).all()
+    assert (images.coarse == scenes.coarse[rows]).all() and (images.fine == scenes.fine[rows]).all()
+    assert cli.main(["data", "check", "--profile", "arrays", "--root", "."]) == 0
+    assert "evaluation" in capsys.readouterr().out
+    assert cli.main(["data", "check", "--profile", "arrays", "--root", "elsewhere"]) == 1
+    assert "--root must be the folder that holds arrays.npz" in capsys.readouterr().err

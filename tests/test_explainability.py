@@ -8,7 +8,7 @@ from networks import convolutional
 from scipy import stats
 
 import c2f_lrp
-from c2f_lrp import attention, claims, measures, metrics, plotting, provenance, readings, tables
+from c2f_lrp import attention, claims, measures, metrics, paths, plotting, provenance, readings, tables
 from c2f_lrp.attacks import DFC, LRPC, LRPF
 from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation.rows import Setting
@@ -175,8 +175,8 @@ def scenes_clf():
 
 
 def test_pairs_of_scenes_are_chosen_by_the_class_of_their_second_object(scenes_clf):
-    same, other = attention.scene_pairs(scenes_clf, 2, first=300)
-    assert len(same) == len(other) == 2
+    same, other = attention.scene_pairs(scenes_clf, 2, first=300, others=3)
+    assert (len(same), len(other)) == (2, 3)
     for images, alike in ((same, True), (other, False)):
         coarse, fine = scenes_clf.predict(images.pixels)
         assert torch.equal(coarse, images.coarse) and torch.equal(fine, images.fine)
@@ -184,7 +184,7 @@ def test_pairs_of_scenes_are_chosen_by_the_class_of_their_second_object(scenes_c
         assert ((adv == images.secondary_coarse) == alike).all() and (images.secondary_coarse >= 0).all()
         assert images.secondary_masks.any(2).any(1).all()
         assert all(int(name.rsplit("/", 1)[1]) >= 300 for name in images.names)
-    with pytest.raises(ValueError, match="n is 0; ask for at least one"):
+    with pytest.raises(ValueError, match="0 and 0 scenes were asked for; ask for at least one"):
         attention.scene_pairs(scenes_clf, 0)
 
 
@@ -433,3 +433,44 @@ def test_whether_the_sign_of_the_cosine_predicts_who_is_fooled():
     )
     figure = plotting.cosine_strip(pd.concat([rows, other]))
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b", "a"]
+
+
+def test_the_words_of_notebook_10_agree_with_its_table():
+    """Its first paragraph and the one under the table are prose; this is what they say, line by line."""
+    path = paths.REPOSITORY / "figures" / "scenes" / "explainability_claims.csv"
+    lines = claims.read(path)
+    moves = lines.xs("attention moves", level="claim").verdict
+
+    def told(attack, half, measure, reading="", eps=slice(None)):
+        return moves.loc[attack, reading, eps, half, measure]
+
+    one_hot, logit = tables.READINGS
+    for reading in tables.READINGS:  # relevance leaves the object, at every eps and in both readings
+        assert (told("LRPC", "away", "heatmap", reading) == "supported").all()
+    assert (told("LRPC", "towards", "heatmap", logit) == "supported").all()
+    assert (told("LRPC", "towards", "heatmap", one_hot) == "too small").all()
+    for attack in ("DFC", "PGDC", "MarginC"):  # and so it does under attacks that follow no relevance
+        for half in ("away", "towards"):
+            assert (told(attack, half, "heatmap") == "supported").all()
+    assert (lines.xs("to its class alone", level="claim").verdict == "not shown").all()
+    by_third = lines.xs("heatmap, less a third label's", level="measure")
+    assert not (by_third.verdict == "supported").any() and by_third["mean"].abs().max() < 0.001
+    away = moves.xs(("away", "contrast"), level=("half", "measure"))
+    assert set(away[away == "supported"].index) == {("LRPC", one_hot, "20"), ("LRPC", one_hot, "40")}
+    towards = moves.xs("towards", level="half")
+    by_contrast = towards[towards.index.get_level_values("measure").str.startswith("contrast")]
+    assert len(by_contrast) == 18 and (by_contrast == "not shown").all()
+    grown = lines.verdict.xs(("more at larger eps", "away", "heatmap"), level=("claim", "half", "measure"))
+    assert grown["LRPC", one_hot, "40"] == "supported" and grown["LRPC", logit, "40"] != "supported"
+    # under the table
+    same = lines["mean"].xs("attention moves", level="claim")
+    ours, margin = same["LRPC", logit, "10"], same["MarginC", "", "10"]
+    np.testing.assert_allclose(ours, margin.loc[ours.index], atol=1e-3)
+    sparsity = lines.xs(("concentrated", "sparsity"), level=("claim", "measure"))
+    assert (sparsity["mean"] < 0).all() and (sparsity.xs("10", level="eps").verdict == "the reverse").all()
+    relevant = lines.verdict.xs(("concentrated", "on the most relevant tenth"), level=("claim", "measure"))
+    assert set(relevant[relevant == "supported"].index) == {("LRPC", one_hot, eps, "") for eps in ("20", "40")}
+    size = lines.verdict.xs("comparable size", level="claim")
+    assert (size.xs("rho_inf against PGD", level="measure") == "the reverse").all()
+    assert (size.xs("rho_1 against PGD", level="measure") == "supported").all()
+    assert lines.images.min() >= claims.LEAST_IMAGES

@@ -1,13 +1,16 @@
 """Whatever is written is whole or not there: a disk that fills up, an interruption, a folder that cannot be written."""
 
+import ast
 import contextlib
 import resource
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from c2f_lrp import checkpoints, provenance
 from c2f_lrp.files import atomic_write, writable_folder
@@ -37,6 +40,13 @@ def figure(folder):
         plt.close(drawn)
 
 
+def animation(folder):
+    frames = [Figure(figsize=(3, 2)) for _ in range(2)]
+    for frame in frames:
+        frame.add_subplot().imshow(np.random.default_rng(0).random((64, 64)))
+    provenance.save_animation(frames, "figure_9", "scenes", {}, folder)
+
+
 def table(folder):
     provenance.save_table(pd.DataFrame({"a": np.arange(1000.0)}), "table_9", "scenes", {}, folder)
 
@@ -61,7 +71,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("write", [figure, table, weights, training_state, checkpoints_csv])
+@pytest.mark.parametrize("write", [figure, animation, table, weights, training_state, checkpoints_csv])
 @pytest.mark.parametrize("earlier", [False, True], ids=["nothing there", "an earlier one there"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, write, earlier):
     if earlier:
@@ -91,3 +101,25 @@ def test_a_folder_that_cannot_be_written_is_named_before_work_begins(tmp_path):
     with pytest.raises(OSError, match=r"file/figures cannot be written to \(Not a directory\); name another folder"):
         writable_folder(tmp_path / "file" / "figures")
     assert writable_folder(tmp_path / "new" / "folder").is_dir() and not list((tmp_path / "new" / "folder").iterdir())
+
+
+def opens_text_in_the_locale_s_encoding(call: ast.Call) -> bool:
+    """Whether a call of open, read_text or write_text leaves the encoding to the machine it runs on."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name not in ("open", "read_text", "write_text"):
+        return False
+    words = [
+        part.value for part in (*call.args, *(word.value for word in call.keywords)) if isinstance(part, ast.Constant)
+    ]
+    binary = any(isinstance(word, str) and "b" in word and set(word) <= set("rwxab+") for word in words)
+    return not (binary or any(word.arg == "encoding" for word in call.keywords))
+
+
+NO_TEXT = {"Image.open", "tarfile.open", "os.open"}
+
+
+@pytest.mark.parametrize("path", sorted(Path(checkpoints.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_every_text_file_that_is_opened_names_its_encoding(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    wrong = [ast.unparse(call) for call in calls if opens_text_in_the_locale_s_encoding(call)]
+    assert not [call for call in wrong if call.partition("(")[0] not in NO_TEXT and not call.startswith("build_opener")]

@@ -110,7 +110,7 @@ def test_from_a_folder_to_a_table(exported, tmp_path, monkeypatch, capsys):
 
     attack = ["attack", str(photo), "--profile", "folder", "--weights", str(weights), "--eps", "10"]
     assert cli.main([*attack, "--out", str(tmp_path / "drawn")]) == 0
-    assert (tmp_path / "drawn" / f"{photo.name}_lrpc.png").is_file()
+    assert (tmp_path / "drawn" / f"{photo.stem}_lrpc.png").is_file()
 
     table = ["reproduce", *folder, "--weights", str(weights), "--out", str(figures), "--only", "table_1"]
     parameters = dict(n_images="40", iterations="2", epsilons="[10]")

@@ -145,7 +145,7 @@ def test_from_photographs_to_attacks_by_the_commands(root, small, tmp_path, caps
     for attack in ("lrpc", "lrpf"):
         arguments = [str(photo), "--attack", attack, "--eps", "40", "--out", str(drawn), "--weights", str(out)]
         assert cli.main(["attack", *arguments, "--profile", "imagenet"]) == 0
-        assert (drawn / f"{photo.name}_{attack}.png").is_file()
+        assert (drawn / f"{photo.stem}_{attack}.png").is_file()
 
 
 def test_flat_weights_make_a_classifier_without_training(root, small, tmp_path):
@@ -157,7 +157,7 @@ def test_flat_weights_make_a_classifier_without_training(root, small, tmp_path):
     photo = next((root / "train" / FULL.ids[5][0]).iterdir())
     arguments = ["--profile", "imagenet-flat", "--weights", str(small), "--eps", "10", "--out", str(tmp_path)]
     assert cli.main(["attack", str(photo), *arguments]) == 0
-    assert (tmp_path / f"{photo.name}_lrpc.png").is_file()
+    assert (tmp_path / f"{photo.stem}_lrpc.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ def out(tmp_path, monkeypatch):
     index = pd.Index([setting.label for setting in names], name="setting")
     told = pd.DataFrame(names, index)  # attack, reading and eps
     summary = told.join(pd.DataFrame(values, index, columns)).assign(images=40, attacked=30)
+    for column in columns:  # intervals
+        summary[f"{column}_low"], summary[f"{column}_high"] = summary[column] * 0.9, summary[column] * 1.1
     comparison = tables.compare(summary, "table_1")
     parameters = dict(lr=10.0, iterations=40)
     provenance.save_table(summary, "table_1_summary", "scenes", parameters, tmp_path)

@@ -23,7 +23,8 @@ LAYERS = (
     ("evaluation", "training"),
     ("tables",),
     ("claims", "attention", "readings", "plotting", "provenance"),
-    ("report", "reproduce", "photos", "demo", "play"),
+    ("report", "reproduce", "photos", "stage", "play"),
+    ("demo",),
     ("cli",),
 )
 LEVEL = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -116,6 +116,7 @@ class Attack(ABC):
         """
         return None
 
+    @torch.inference_mode(False)  # gradients are needed, also inside a caller's inference mode
     def __call__(
         self,
         classifier: CoarseToFine,
@@ -141,7 +142,7 @@ class Attack(ABC):
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
         """
-        check_inputs(classifier, pixels, coarse_labels, fine_labels)
+        pixels, coarse_labels, fine_labels = check_inputs(classifier, pixels, coarse_labels, fine_labels)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
         result = AttackResult(
@@ -291,7 +292,7 @@ class BoundedAttack(Attack):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.eps > 0:
+        if not 0 < self.eps < float("inf"):
             raise ValueError(f"eps is {self.eps}; give a bound in pixel units above 0, such as 10 on the 0..255 scale")
 
     def initial(self, pixels: Tensor) -> Tensor:

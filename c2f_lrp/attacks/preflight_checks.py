@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from c2f_lrp import metrics
 from c2f_lrp.attacks.base import Attack
 from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
@@ -14,6 +15,7 @@ from c2f_lrp.classifier import CoarseToFine, finite
 SAME_WAY = 0.9  # the cosine of the same step in two precisions from which it counts as no noise
 
 
+@torch.inference_mode(False)
 def preflight(
     attack: Attack, classifier: CoarseToFine, pixels: Tensor, coarse: Tensor, fine: Tensor, images: int = 2
 ) -> list[str]:
@@ -25,7 +27,7 @@ def preflight(
 
     Raises ValueError for what no attack can use: see `Attack.__call__`.
     """
-    check_inputs(classifier, pixels, coarse, fine)
+    pixels, coarse, fine = check_inputs(classifier, pixels, coarse, fine)
     found = []
     if len(pixels) and pixels.max() <= 1:
         found.append(
@@ -65,7 +67,7 @@ def steps(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) ->
     there = first_step(attack, copy.deepcopy(network).to(other), pixels.to(other), labels).double()
     if not here.any():
         return [f"the gradient of {attack} is zero: the attack follows nothing. {advice(attack)}"]
-    cosine = torch.cosine_similarity(here.flatten(1), there.flatten(1)).min().item()
+    cosine = metrics.cosine(here, there).nan_to_num(0).min().item()  # a step that is zero points nowhere
     if there.any() and cosine < SAME_WAY:
         return [
             f"the gradient of {attack} is rounding noise: its first steps in {pixels.dtype} and in {other} have "

@@ -4,8 +4,8 @@ A data set is a module with a class `Reader`; `reader_class` finds that of a pro
 the book has a whole example.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -81,28 +81,36 @@ class LazyImages:
 
     def __getitem__(self, rows) -> Images:
         """The images at `rows`: a slice, a list of positions or a bool mask (N,)."""
-        return self.read(torch.arange(len(self))[rows].reshape(-1).tolist())
+        return self.read(torch.arange(len(self), device=self.coarse.device)[rows].reshape(-1).tolist())
 
 
 def stack(pixels, coarse, fine, object_masks, names, secondary_masks=None, secondary_coarse=None) -> Images:
     """`Images` from lists of one entry an image, pixels as uint8 arrays (H, W, 3)."""
     return Images(
         torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor(coarse, dtype=torch.int64),
-        torch.tensor(fine, dtype=torch.int64),
+        torch.tensor(coarse, dtype=torch.int64, device="cpu"),  # like the pixels, whatever torch's default device
+        torch.tensor(fine, dtype=torch.int64, device="cpu"),
         None if object_masks is None else torch.from_numpy(np.stack(object_masks)),
         None if secondary_masks is None else torch.from_numpy(np.stack(secondary_masks)),
-        None if secondary_coarse is None else torch.tensor(secondary_coarse, dtype=torch.int64),
+        None if secondary_coarse is None else torch.tensor(secondary_coarse, dtype=torch.int64, device="cpu"),
         tuple(names),
     )
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a look at one split found: how many images, coarse labels int64 (N,), and a line for each problem."""
+    """What a look at one split found.
+
+    coarse       int64 (N,), the coarse labels of the images that can be read
+    problems     a line for each thing that is wrong
+    names        of these images, as in `Images`
+    passed_over  why files were left out -> how many
+    """
 
     coarse: Tensor
     problems: list[str]
+    names: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader(Protocol):

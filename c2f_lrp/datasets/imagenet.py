@@ -7,32 +7,31 @@ them (`Photographs`). They are scaled to a shorter side of 256/224 of the networ
 usual ImageNet preprocessing.
 """
 
-import csv
 import re
 import tarfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing import current_process
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
+from c2f_lrp.datasets.opening import look_at, open_photo, photographs_in, printable, resize_and_crop, scaled
 from c2f_lrp.datasets.splits import SPLITS, check_split, position, select
 from c2f_lrp.download import extract
+from c2f_lrp.files import csv_table
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.paths import manifest_path
 from c2f_lrp.profiles import Profile
-
-ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Photographs:
 
     def __getitem__(self, rows) -> "Photographs":
         """The photographs at `rows`: a slice, a list of positions or a bool mask (N,)."""
-        rows = torch.arange(len(self))[rows].reshape(-1)
+        rows = torch.arange(len(self), device="cpu")[rows].reshape(-1)
         paths, names = (tuple(every[row] for row in rows.tolist()) for every in (self.paths, self.names))
         return Photographs(paths, self.coarse[rows], self.fine[rows], names, self.size, self.workers)
 
@@ -118,31 +117,54 @@ def find(
     missing.
     """
     check_split(split)
-    if root is None:
-        raise ValueError("this profile reads photographs: give their folder with --root (or root=...)")
+    folder, ids, missing = class_folders(root, hierarchy, inside)
+    if missing and not inside:
+        raise FileNotFoundError(f"{len(missing)} of the class folders are not in {folder}, such as {missing[0]}")
     if every and split != "evaluation":
         raise ValueError(f"nothing is trained in this profile, so there is no split {split!r}; choose evaluation")
+    places, _ = listed(folder, ids)
+    found = chosen(places, hierarchy, split, size, every=every, workers=workers)
+    if not found:
+        raise ValueError(f"{folder} holds no {split} photographs of the hierarchy's classes")
+    return found
+
+
+def class_folders(root: Path | None, hierarchy: Hierarchy, inside: str) -> tuple[Path, list[str], list[str]]:
+    """The folder that holds class folders, ids of the classes that have one, and of those that have none.
+
+    Raises ValueError without a root, FileNotFoundError where no class has a folder.
+    """
+    if root is None:
+        raise ValueError("this profile reads photographs: give their folder with --root (or root=...)")
     folder = Path(root) / inside
     if not folder.is_dir():
         folder = Path(root)
-    ids = [id_ for group in hierarchy.ids for id_ in group if (folder / id_).is_dir()]
+    every = [id_ for group in hierarchy.ids for id_ in group]
+    ids = [id_ for id_ in every if (folder / id_).is_dir()]
     if not ids:
         must = f"; --root must hold them, or {inside}/ with them" if inside else ""
-        raise FileNotFoundError(f"{folder} has no class folder such as {hierarchy.ids[0][0]}{must}")
-    missing = [id_ for group in hierarchy.ids for id_ in group if id_ not in ids]
-    if missing and not inside:
-        raise FileNotFoundError(f"{len(missing)} of the class folders are not in {folder}, such as {missing[0]}")
-    places = {
-        f"{id_}/{path.name}": (path, *hierarchy.locate(id_))
-        for id_ in ids
-        for path in (folder / id_).iterdir()
-        if path.suffix.lower() in ENDINGS
-    }
+        raise FileNotFoundError(f"{folder} has no class folder such as {every[0]}{must}")
+    return folder, ids, [id_ for id_ in every if id_ not in ids]
+
+
+def listed(folder: Path, ids: list[str]) -> tuple[dict[str, tuple[Path, str]], Counter]:
+    """{name: (path, id of its class)} of the photographs in class folders, and what was passed over, by why."""
+    places, passed_over = {}, Counter()
+    for id_ in ids:
+        photographs, others = photographs_in(folder / id_)
+        places |= {printable(f"{id_}/{path.name}"): (path, id_) for path in photographs}
+        passed_over += others
+    return places, passed_over
+
+
+def chosen(
+    places: dict[str, tuple[Path, str]], hierarchy: Hierarchy, split: str, size: int, *, every=False, workers=0
+) -> Photographs:
+    """The photographs of one split, perhaps none, of {name: (path, id of its class)}; every: those of all splits."""
     names = tuple(sorted(places, key=position) if every else select(list(places), split))
-    if not names:
-        raise ValueError(f"{folder} holds no {split} photographs of the hierarchy's classes")
-    paths, coarse, fine = zip(*(places[name] for name in names), strict=True)
-    return Photographs(paths, torch.tensor(coarse), torch.tensor(fine), names, size, workers)
+    labels = torch.tensor([hierarchy.locate(places[name][1]) for name in names], dtype=torch.int64, device="cpu")
+    coarse, fine = labels.reshape(-1, 2).T
+    return Photographs(tuple(places[name][0] for name in names), coarse, fine, names, size, workers)
 
 
 def read(found: Photographs, split: str, limit: int | None = None, boxes: dict[str, dict] | None = None) -> Images:
@@ -198,14 +220,16 @@ def read_boxes(path: Path, hierarchy: Hierarchy) -> dict[str, dict]:
     label of the second object.
     """
     found = {}
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
+    for line, row in csv_table(path):
+        try:
             box: dict[str, Any] = {"size": (int(row["width"]), int(row["height"]))}
             box["object"] = tuple(int(row[key]) for key in ("x0", "y0", "x1", "y1"))
             if row["secondary_coarse"]:
                 box["secondary"] = tuple(int(row[key]) for key in ("sx0", "sy0", "sx1", "sy1"))
                 box["secondary_coarse"] = hierarchy.coarse_names.index(row["secondary_coarse"])
             found[row["name"]] = box
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}, line {line}: {error} must be a column, a whole number or a class") from error
     return found
 
 
@@ -232,13 +256,15 @@ def in_training_set(name: str) -> bool:
     return TRAINING_NAME.fullmatch(name.rpartition("/")[2]) is not None
 
 
-def opened(found: Photographs, split: str, limit: int | None) -> Iterator[tuple[int, Image.Image]]:
+def opened(
+    found: Photographs, split: str, limit: int | None, open_one: Callable[[Path], Image.Image] = open_photo
+) -> Iterator[tuple[int, Image.Image]]:
     """Row and decoded image of those that belong to the split, at most `limit`; ValueError where there is none."""
     count = 0
     for row, path in enumerate(tqdm(found.paths, desc=f"reading {split} photographs", leave=False)):
         if limit is not None and count == limit:
             return
-        image = open_photo(path)
+        image = open_one(path)
         if split != "evaluation" or image.mode == "RGB":
             count += 1
             yield row, image
@@ -249,19 +275,17 @@ def opened(found: Photographs, split: str, limit: int | None) -> Iterator[tuple[
         )
 
 
-def damaged(photographs: Photographs) -> list[str]:
-    """What is wrong with those that cannot be read, one line each; all are opened, on as many processes as workers."""
-    with ProcessPoolExecutor(max(1, photographs.workers)) as pool:
-        problems = pool.map(_problem, photographs.paths, chunksize=50)
-        return [line for line in tqdm(problems, total=len(photographs), desc="opening", leave=False) if line]
-
-
-def _problem(path: Path) -> str | None:
-    try:
-        open_photo(path)
-    except ValueError as error:
-        return str(error)
-    return None
+def checked(found: Photographs, split: str, looked: dict, passed_over: Counter) -> Checked:
+    """What `opening.look_at` found, {path: (mode, problem)}, in the photographs of one split."""
+    modes = [looked[path][0] for path in found.paths]
+    problems = [problem for path in found.paths if (problem := looked[path][1])]
+    kept = [row for row, mode in enumerate(modes) if mode == "RGB" or (mode and split != "evaluation")]
+    if split == "evaluation" and (others := sum(mode not in (None, "RGB") for mode in modes)):
+        passed_over = passed_over + Counter({"not RGB (grey, CMYK, a palette), so not in evaluation": others})
+    if not kept and not problems:
+        problems = [f"there are no {split} photographs of the hierarchy's classes"]
+    right = found[kept]
+    return Checked(right.coarse, problems, right.names, passed_over)
 
 
 def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
@@ -296,56 +320,6 @@ def extract_classes(archive: Path, root: Path, hierarchy: Hierarchy) -> int:
     return unpacked
 
 
-def open_photo(path: Path) -> Image.Image:
-    """A decoded image file, turned upright as its EXIF data says, or an error that names it.
-
-    In its own mode, except that 16 bits of grey become 8 and that what is transparent becomes white.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no photograph {path}")
-    return decode(path, str(path))
-
-
-def decode(file: Path | BinaryIO, name: str) -> Image.Image:
-    """A decoded image, as `open_photo` gives it, of a file or its content; errors call it `name`."""
-    try:
-        image: Image.Image = Image.open(file)
-        image.load()
-        image = ImageOps.exif_transpose(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read as an image ({error}); give a whole JPEG or PNG file") from error
-    if image.mode == "F":
-        raise ValueError(f"{name} has floating-point pixels, whose range is unknown; give 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # Pillow's own conversion would cut off at 255
-        image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image
-
-
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The centre of an image as RGB, uint8 (size, size, 3), after scaling its shorter side to 256/224 of size.
-
-    An image that has the size already is taken as it is.
-    """
-    image = image.convert("RGB")
-    (width, height), (left, top) = scaled(image.size, size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def scaled(photograph: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The (width, height) to which a photograph is scaled, and the (left, top) corner of the crop in it."""
-    if photograph == (size, size):
-        return photograph, (0, 0)
-    scale = size * 256 / 224 / min(photograph)
-    width, height = (max(size, round(side * scale)) for side in photograph)
-    return (width, height), ((width - size) // 2, (height - size) // 2)
-
-
 class Reader:
     """Photographs in a folder for each class below `root` (see `c2f_lrp.datasets.Reader`)."""
 
@@ -355,6 +329,7 @@ class Reader:
         self.profile, self.hierarchy, self.root = profile, hierarchy, root
         self.splits = ("evaluation",) if profile.evaluates_all else SPLITS
         self.boxes = read_boxes(manifest_path(profile.boxes), hierarchy) if profile.boxes else None
+        self.looked: dict[Path, tuple[str | None, str]] = {}  # by `check`: two splits may share photographs
 
     def read(self, split: str, limit: int | None = None, processes: int = 1) -> Images:
         return read(self.stream(split), split, limit, self.boxes)
@@ -369,5 +344,11 @@ class Reader:
         return find(self.root, self.hierarchy, split, size, inside=profile.inside, workers=workers, every=every)
 
     def check(self, split: str, processes: int = 1) -> Checked:
-        found = self.stream(split, processes)
-        return Checked(found.coarse, damaged(found))
+        folder, ids, missing = class_folders(self.root, self.hierarchy, self.profile.inside)
+        places, passed_over = listed(folder, ids)
+        size, every = self.profile.image_size, self.profile.evaluates_all
+        found = chosen(places, self.hierarchy, split, size, every=every)
+        self.looked |= look_at([path for path in found.paths if path not in self.looked], processes)
+        told = checked(found, split, self.looked, passed_over)
+        absent = [f"{folder / id_} is missing, the folder of a class" for id_ in missing if not self.profile.inside]
+        return replace(told, problems=absent + told.problems)

@@ -231,6 +231,7 @@ def check_state(classifier: nn.Module) -> None:
     for name, module in classifier.named_modules():
         if module.training:
             raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
+        name = name.removeprefix("layers.")
         if module._forward_hooks or module._forward_pre_hooks:
             raise TypeError(
                 f"layer {name or 'itself'} ({type(module).__name__}) has a forward hook, which could change what "

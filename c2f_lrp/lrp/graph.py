@@ -318,20 +318,21 @@ def needed(graph: fx.Graph) -> set[fx.Node]:
     """The nodes that the output depends on, and those that overwrite something."""
     found: set[fx.Node] = set()
     for node in reversed(graph.nodes):
-        if node.op in ("output", "placeholder") or node in found or name_of(node).endswith("_"):
+        if node.op in ("output", "placeholder") or node in found or overwrites_by_name(node):
             found |= {node, *node.all_input_nodes}
     return found
 
 
 def in_place(node: fx.Node, arguments: dict) -> bool:
     """Whether a call overwrites its input."""
-    module = arguments.get("module")
-    return (
-        bool(arguments.get("inplace"))
-        or getattr(module, "inplace", False)
-        or name_of(node).endswith("_")
-        or node.target in (operator.iadd,)
-    )
+    flag = arguments.get("inplace") or getattr(arguments.get("module"), "inplace", False)
+    return bool(flag) or overwrites_by_name(node)
+
+
+def overwrites_by_name(node: fx.Node) -> bool:
+    """add_, relu_ and the like, and +=."""
+    called = node.op in ("call_function", "call_method")
+    return called and (name_of(node).endswith("_") or node.target is operator.iadd)
 
 
 def name_of(node: fx.Node) -> str:

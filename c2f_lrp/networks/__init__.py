@@ -12,7 +12,7 @@ from safetensors.torch import save
 from c2f_lrp.classifier import Classifier
 from c2f_lrp.files import atomic_write
 from c2f_lrp.files import sha256 as sha256_of
-from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.hierarchy import Hierarchy, file_name
 from c2f_lrp.networks import efficientnet_lite
 from c2f_lrp.networks.vgg import fold_batch_norm, vgg16
 
@@ -34,7 +34,7 @@ ARCHITECTURES: dict[str, Callable[..., Classifier]] = {"vgg16": vgg16, "efficien
 
 def network_file(folder: Path, hierarchy: Hierarchy, fine: int | None) -> Path:
     """Where the coarse network (`fine` None) or the fine network of coarse class `fine` lies in a weight folder."""
-    name = "coarse" if fine is None else f"fine_{hierarchy.coarse_names[fine].replace(' ', '_')}"
+    name = "coarse" if fine is None else f"fine_{file_name(hierarchy.coarse_names[fine])}"
     return folder / f"{name}.safetensors"
 
 
@@ -82,4 +82,4 @@ def load_network(path: Path, sha256: str | None = None) -> Classifier:
         raise ValueError(
             f"{path} is not a safetensors file written by c2f-lrp train ({reason}); weights are never read from pickles"
         ) from error
-    return classifier.eval()
+    return classifier.float().eval()  # also where torch's default is another precision

@@ -1,7 +1,8 @@
 """Networks of other libraries by name, with weights from a file that the user has: nothing is downloaded.
 
 "torchvision:resnet50" is `torchvision.models.get_model("resnet50")`, and "timm:resnet50" is
-`timm.create_model("resnet50")`, where timm is installed. What such a network was trained with decides how pixels are normalised: ask whoever trained it.
+`timm.create_model("resnet50")`, where timm is installed. How pixels are normalised is decided by how such a network was
+trained: ask whoever trained it.
 """
 
 import pickle

@@ -166,14 +166,6 @@ def api(page: Path) -> str:
     return text
 
 
-# ------------------------------------------------------------------------------------------------------------- README
-def readme(heading: str, page: Path) -> str:
-    """The section of the README under this heading, its links leading where they did."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.S | re.M)
-    return re.sub(r"\]\((?!https?:|#)", f"]({relpath(REPOSITORY, page.parent)}/", section)
-
-
 # ------------------------------------------------------------------------------------------------- connected to Sphinx
 def complete(app, docname: str, source: list[str]) -> None:
     """source-read: fill in the generated parts; of a notebook, leave out bars that only a running kernel can draw."""
@@ -192,7 +184,6 @@ def complete(app, docname: str, source: list[str]) -> None:
     for mark, make in {
         r"<!-- results: (.+) -->": lambda found: results(found[1], page),
         r"<!-- api -->": lambda found: api(page),
-        r"<!-- readme: (.+) -->": lambda found: readme(found[1], page),
     }.items():
         source[0] = re.sub(mark, make, source[0])
     source[0] = unlink(source[0], page)

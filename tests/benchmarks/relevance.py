@@ -3,7 +3,7 @@
 torchvision's vgg16 and resnet18, and EfficientNet-Lite0.
 
     python -m tests.benchmarks.relevance [--repeats 3] [--device cuda]     the times, to relevance.md beside this file
-    python -m tests.benchmarks.relevance --quick                           one turn of batch 2, printed only
+    python -m tests.benchmarks.relevance --quick                           one image, three ways, printed only
     python -m tests.benchmarks.relevance --memory                          memory and errors, to relevance_memory.md
 
 Same network (random weights), same images, one run, the ways taking turns. Needs 16 GB of memory and, on two CPU
@@ -308,7 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--quick", action="store_true", help="one turn of batch 2 for each network, printed only")
+    parser.add_argument("--quick", action="store_true", help="one image, three ways for each network, printed only")
     parser.add_argument("--memory", action="store_true", help="measure memory and errors instead of times")
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -325,7 +325,12 @@ def main() -> None:
         return
     if args.quick:
         for name in NETWORKS:
-            print("\n".join(graphs_table(name, 2, 1, args.device)))
+            classifier, pixels = network(args.device, name=name), images(1, args.device)
+            times = timed(
+                {key: way(key, classifier, pixels) for key in (FORWARD, LRPC, SIGNED)}, args.repeats, args.device
+            )
+            forwards, faster = spread(times[LRPC], times[FORWARD]), spread(times[SIGNED], times[LRPC])
+            print(f"{name}: {LRPC} takes {forwards} plain forwards, {faster} times as fast as zennit's one signed pass")
         return
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor() or 'CPU'}, two threads"
     lines = [
