@@ -214,8 +214,7 @@ def demo(options: argparse.Namespace) -> int:
             shutil.copyfile(notebook, mine)
         notebook = mine
     if options.page:
-        for_lab = '--TagRemovePreprocessor.remove_cell_tags=["lab"]'  # how to run the cells, which are run here
-        return subprocess.call([sys.executable, "-m", "voila", str(notebook), for_lab, *options.options])
+        return subprocess.call([sys.executable, "-m", "voila", str(notebook), *options.options])
     # The notebook alone, without a file browser beside it: JupyterLab's single-document mode.
     place = [f"--ServerApp.root_dir={notebook.parent}", f"--LabApp.default_url=/doc/tree/{notebook.name}"]
     with tempfile.TemporaryDirectory() as folder:

@@ -318,7 +318,7 @@ class Demo:
         self.attack = widgets.Dropdown(
             options=list(ATTACKS), description="attack", tooltip="how the change to the image is found", **words
         )
-        narrow = words | dict(layout=Layout(width="220px", max_width="100%"))
+        narrow = words | dict(layout=Layout(width="185px", max_width="100%"))
         self.eps = widgets.SelectionSlider(
             options=[(f"{value:g}", value) for value in BOUNDS],
             value=10,
@@ -337,7 +337,6 @@ class Demo:
             tooltip="stop the attack and keep the steps so far",
             layout=Layout(width="auto"),
         )
-        self.busy = widgets.HTML(layout=Layout(width="7.5em"))
         self.parts = widgets.Dropdown(
             options=STEP_SIZES, description="a step", tooltip="how far one step changes a pixel at most", **words
         )
@@ -353,7 +352,7 @@ class Demo:
         self.loss = widgets.Dropdown(
             options=LOSSES, description="loss", tooltip="what the LRP attack makes small, step by step", **words
         )
-        self.text = widgets.HTML(layout=Layout(width="100%"))
+        self.text = widgets.HTML(layout=Layout(width="auto"))
         row = Layout(flex_flow="row wrap", align_items="center", width="100%")
         self.advanced = widgets.Accordion(
             [widgets.HBox([self.image, self.reading, self.loss, self.parts, self.count], layout=row)],
@@ -362,13 +361,13 @@ class Demo:
         boxes = [
             widgets.HBox(self.thumbs, layout=row),
             widgets.HBox(
-                [self.photo, self.level, self.attack, self.eps, self.play, self.step, self.stop_button, self.busy],
+                [self.photo, self.level, self.attack, self.eps, self.play, self.step, self.stop_button],
                 layout=row,
             ),
             self.text,
             self.advanced,
         ]
-        self.page = widgets.VBox(boxes, layout=Layout(max_width="1240px", width="100%"))
+        self.page = widgets.VBox(boxes, layout=Layout(max_width="1200px", width="100%"))
         widgets.jslink((self.play, "value"), (self.step, "value"))
         for control in (self.eps, self.parts, self.count, self.reading, self.loss):
             control.observe(self.attack_again, "value")
@@ -390,7 +389,7 @@ class Demo:
             "#f5f5f4; padding-left: 60px; text-align: left; line-height: 1.2; white-space: normal}</style>"
         )
         button = widgets.Button(
-            description=example.title, tooltip=example.look, layout=Layout(width="168px", height="56px")
+            description=example.title, tooltip=example.look, layout=Layout(width="163px", height="56px")
         )
         button.add_class(f"c2f-thumb-{number}")
         button.on_click(lambda _: self.choose(example, row))
@@ -503,7 +502,9 @@ class Demo:
     def set_busy(self, busy: bool) -> None:
         self.running = busy
         self.stop_button.disabled = not busy
-        self.busy.value = "⏳ attacking …" if busy else ""
+        self.stop_button.description = "attacking … stop" if busy else "finished"
+        self.stop_button.icon = "stop" if busy else "check"
+        self.stop_button.button_style = "warning" if busy else ""
 
     def show_step(self, step: int) -> None:
         """Move the slider to a step that has been computed, and draw it."""

@@ -22,7 +22,7 @@ MOVED = "PuOr_r"  # purple where relevance was lost, orange where it was gained
 SIDE = 192  # pixels a side, at least, of a picture before the browser scales it
 
 STYLE = """<style>
-.c2f {font: 15px/1.35 system-ui, sans-serif; color: #1c1917; max-width: 1240px}
+.c2f {font: 15px/1.35 system-ui, sans-serif; color: #1c1917; max-width: 100%; box-sizing: border-box}
 .c2f .row {display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start}
 .c2f figure {margin: 0; flex: 1 1 0; min-width: 130px}
 .c2f figure img {width: 100%; aspect-ratio: 1; display: block; image-rendering: pixelated; border: 1px solid #a8a29e;
@@ -47,7 +47,7 @@ STYLE = """<style>
   .c2f .flip .arrow {display: none}
   .c2f .flip .word {font-size: 30px}
 }
-.jp-Cell-inputWrapper:has(.jp-Placeholder) {display: none}
+.jp-Cell-inputWrapper:has(.jp-Placeholder), .jp-Cell:has(.celltag_lab), .celltag_lab {display: none}
 </style>"""
 
 
@@ -134,6 +134,7 @@ def above_the_fold(
     )
     factor = plotting.magnification([last.perturbation])
     eta = plotting.as_picture(127.5 + now.perturbation * factor)
+    added = f"what was added, <b>× {factor:.3g}</b><br>grey: nothing" if largest else "nothing was added yet"
     contrast_end = plotting.scale_end([before.contrast, last.contrast])
     went, went_last = (moved(before, panel) for panel in (now, last))
     went_end = plotting.scale_end([went_last])
@@ -148,7 +149,7 @@ def above_the_fold(
             "attacked<br>" + labelled(names[1], now, level, verdict),
             "after",
         ),
-        figure(picture(eta, "the perturbation"), f"what was added, <b>× {factor:.3g}</b><br>grey: nothing"),
+        figure(picture(eta, "the perturbation"), added),
         figure(
             picture(coloured(now.contrast, contrast_end, CONTRAST, outlines), "the difference of both heatmaps"),
             "what speaks for" + bar(CONTRAST, a, o, contrast_end, "difference of their relevance"),

@@ -130,7 +130,11 @@ def test_every_control_changes_the_page(page, control, value):
     page.finish()
     assert page.text.value != shown
     assert page.step.max == page.play.max == max(1, len(page.trace.perturbations) - 1)
-    assert page.eps.disabled == (page.attack.value == "DeepFool") and not page.running and page.busy.value == ""
+    assert (
+        page.eps.disabled == (page.attack.value == "DeepFool")
+        and not page.running
+        and page.stop_button.description == "finished"
+    )
 
 
 def test_every_control_has_a_tooltip(page):
@@ -282,7 +286,8 @@ def test_the_page_needs_voila(started, monkeypatch, capsys):
     assert "python -m pip install voila" in capsys.readouterr().err
 
 
-def test_the_page_leaves_out_how_to_run_the_cells(started, monkeypatch):
+def test_the_page_is_voilas(started, monkeypatch):
     monkeypatch.setattr(cli, "find_spec", lambda name: name)
     assert cli.main(["demo", "--page", "--", "--no-browser"]) == 0
-    assert started[0][1:3] == ["-m", "voila"] and '--TagRemovePreprocessor.remove_cell_tags=["lab"]' in started[0]
+    assert started[0][1:3] == ["-m", "voila"] and started[0][-1] == "--no-browser"
+    assert ".celltag_lab {display: none}" in stage.STYLE  # how to run the cells, which Voilà has done

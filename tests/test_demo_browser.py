@@ -117,19 +117,22 @@ def test_the_demo_in_jupyterlab(server, browser, tmp_path):
         return until(lambda b: next((e for e in b.find_elements(By.XPATH, xpath) if e.is_displayed()), None))
 
     def picture(name: str) -> Image.Image:
-        """The demo's picture as it is seen; the whole window is kept, too."""
+        """The demo's pictures as they are seen; the whole window is kept, too."""
         browser.save_screenshot(folder / f"{name}.png")
-        shown = until(drawn)
-        shown.screenshot(str(tmp_path / "picture.png"))
+        until(drawn).screenshot(str(tmp_path / "picture.png"))
         return Image.open(tmp_path / "picture.png").convert("RGB")
 
     def drawn(b):
-        """The widget's picture, once it is decoded."""
-        (image,) = b.find_elements(By.CSS_SELECTOR, "img.widget-image")
-        return b.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 600", image) and image
+        """The first row of pictures, once all are decoded."""
+        row = b.find_element(By.CSS_SELECTOR, ".c2f .row")
+        ready = "return [...arguments[0].querySelectorAll('img')].every(i => i.complete && i.naturalWidth >= 64)"
+        return len(row.find_elements(By.TAG_NAME, "img")) == 5 and b.execute_script(ready, row) and row
 
-    def says(text: str):
-        return until(lambda b: text in b.find_element(By.CSS_SELECTOR, ".widget-html-content").text)
+    def text() -> str:
+        return browser.find_element(By.CSS_SELECTOR, ".c2f").text
+
+    def says(words: str):
+        return until(lambda b: words in text())
 
     browser.get(server)
     one("//span[contains(@class, 'jp-StatusBar-TextItem')][contains(., '| Idle')]")  # the kernel is there
@@ -137,19 +140,27 @@ def test_the_demo_in_jupyterlab(server, browser, tmp_path):
     one("//div[contains(@class, 'lm-Menu-itemLabel')][text()='Run All Cells']").click()
     until(drawn)
     first = picture("1_run")
-    steps = until(lambda b: b.find_element(By.CSS_SELECTOR, ".widget-html-content").text).split(" of ")[1].split()[0]
+    says("FOOLED")
+    steps = until(lambda b: text().split("step ")[1].split(" of ")[1].split()[0])
     says(f"step {steps} of {steps}")
 
     one(labelled("step") + "//div[contains(@class, 'noUi-handle')]").send_keys(Keys.HOME)
     says(f"step 0 of {steps}")
+    says("not fooled yet")
     clean = until(lambda b: differs(picture("2_step_0"), first))
 
     one("//div[contains(@class, 'widget-play')]//button[i[contains(@class, 'fa-play')]]").click()
     says(f"step {steps} of {steps}")
 
     Select(one(labelled("attack") + "//select")).select_by_visible_text("PGD")
-    says("PGDC, step")
+    says("--attack pgdc")
     until(lambda b: differs(picture("3_pgd"), clean))
+
+    one("//button[contains(., 'it fails')]").click()
+    says("step 40 of 40")
+    says("not fooled")
+    browser.set_window_size(480, 900)
+    picture("4_narrow")
 
     assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog, [data-mime-type='application/vnd.jupyter.stderr']")
     assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error']")

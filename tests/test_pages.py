@@ -63,10 +63,10 @@ def test_pgd_at_the_fine_level_has_its_own_bound():
     assert f"{PGDF().eps} for PGDF" in line
 
 
-def test_every_line_quotes_or_says_that_the_paper_is_silent():
+def test_every_line_quotes_the_paper_or_says_that_it_is_silent():
     for heading in (*SECTIONS, "What counts", "Networks and training"):
         for paper, ours, _, where, difference in rows(heading):
-            assert re.search(r'"|eqs?\. \(\d+\)|^nothing on|^lines? \d+', paper), paper
+            assert re.search(r"“|eqs?\. \(\d+\)|^nothing on|^lines? \d+", paper), paper
             assert ours and difference and re.search(r"\]\(\.\./\.\./\.\./\w+/", where), paper
 
 
