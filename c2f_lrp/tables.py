@@ -14,6 +14,7 @@ READINGS = {
 }
 PAPER_EPS = (10, 20, 40)
 MEASURES = ("rho_2", "rho_1", "rho_inf", "fooling_percent")
+MEASURE_NAMES = {"rho_2": "ρ²", "rho_1": "ρ¹", "rho_inf": "ρ^∞", "fooling_percent": "fooling %"}
 COLUMNS = ["attack", "reading", "eps"]
 
 # When a value counts as the paper's: stated here, before looking. Networks, images and K differ from the paper's.
@@ -45,8 +46,9 @@ def paper_values(table: str) -> pd.DataFrame:
 def compare(summary: pd.DataFrame, table: str) -> pd.DataFrame:
     """`evaluation.summarize`'s lines beside the paper's: one row per attack, reading, eps and measure.
 
-    Columns paper, ours and verdict: "close" within a factor SAME_RHO_FACTOR for rho or SAME_FOOLING_POINTS for
-    fooling, else by how much ours is larger or smaller. `paper` is nan at an eps that the paper does not have.
+    Columns paper, ours, low and high (the 95 % bootstrap interval over our images) and verdict: "close" within a factor
+    SAME_RHO_FACTOR for rho or SAME_FOOLING_POINTS for fooling, else by how much ours is larger or smaller.
+    `paper` is nan at an eps that the paper does not have.
     """
     paper = paper_values(table).set_index(["attack", "eps", "measure"]).value
     lines = []
@@ -55,7 +57,8 @@ def compare(summary: pd.DataFrame, table: str) -> pd.DataFrame:
         for measure in MEASURES:
             printed = paper.get((attack, eps, measure), float("nan"))
             line = {"attack": attack, "reading": reading, "eps": eps, "measure": measure, "paper": printed}
-            lines.append(line | {"ours": row[measure], "verdict": closeness(measure, printed, row[measure])})
+            line |= {"ours": row[measure], "low": row[f"{measure}_low"], "high": row[f"{measure}_high"]}
+            lines.append(line | {"verdict": closeness(measure, printed, row[measure])})
     return pd.DataFrame(lines).set_index([*COLUMNS, "measure"])
 
 
@@ -69,15 +72,61 @@ def closeness(measure: str, paper: float, ours: float) -> str:
 
 
 def side_by_side(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The paper's layout: a row for each measure, a column for each attack, "paper / ours" in each cell."""
-    digits = {"fooling_percent": ".1f"}
+    """The paper's layout turned: a row for each attack, a column for each measure, "paper / ours [low, high]" in it."""
     cells = {}
     for (attack, reading, eps, measure), row in comparison.iterrows():
-        column = " ".join(part for part in (attack, eps, f"({reading})" if reading else "") if part)
-        form = digits.get(measure, ".4f")
+        form = ".1f" if measure == "fooling_percent" else ".4f"
         printed = "–" if pd.isna(row.paper) else format(row.paper, form)
-        cells.setdefault(column, {})[measure] = f"{printed} / {row.ours:{form}}"
-    return pd.DataFrame(cells).rename_axis("paper / ours")
+        name = Setting(attack, reading, eps).label
+        words = f"{printed} / {row.ours:{form}} [{row.low:{form}}, {row.high:{form}}]"
+        cells.setdefault(name, {})[MEASURE_NAMES[measure]] = words
+    return pd.DataFrame.from_dict(cells, "index").rename_axis("paper / ours [95 % interval]")
+
+
+# Why a row may differ from the paper's, by what it depends on. Judged nowhere: said beside numbers that are computed.
+REASONS = {
+    "DeepFool": "DeepFool depends on little but the network: on how far its nearest boundary lies",
+    "PGD": "PGD's bound is the paper's; how many it fools says how far the network's boundaries lie in the l_inf norm",
+    "LRP": "the paper prints neither the start of relevance, nor the bias, nor lr and K, on which all of these depend",
+}
+
+
+def differences(comparison: pd.DataFrame) -> list[str]:
+    """A sentence for each attack (and reading) some of whose values are not the paper's, with by how much and why.
+
+    Not the paper's: beyond a factor SAME_RHO_FACTOR for rho, beyond SAME_FOOLING_POINTS for the fooling ratio.
+    """
+    sentences = []
+    for (attack, reading), group in comparison.groupby(["attack", "reading"], sort=False):
+        apart = group[~group.verdict.isin(["close", "not in the paper"])]
+        known = group[group.verdict != "not in the paper"]
+        name = Setting(attack, reading).label
+        if apart.empty:
+            sentences.append(f"**{name}**: all {len(known)} numbers are the paper's, within what is called close.")
+            continue
+        parts = []
+        for measure, lines in apart.groupby("measure", sort=False):
+            found = ", ".join(
+                f"{line.verdict}{f' at ε = {eps}' if eps else ''}"
+                for eps, line in zip(lines.index.get_level_values("eps"), lines.itertuples(), strict=True)
+            )
+            parts.append(f"{MEASURE_NAMES[measure]} {found}")
+        kind = {"DF": "DeepFool", "PG": "PGD"}.get(attack[:2], "LRP")
+        sentences.append(
+            f"**{name}**: {len(known) - len(apart)} of {len(known)} numbers are close; {'; '.join(parts)}. "
+            f"{REASONS[kind][0].upper()}{REASONS[kind][1:]}."
+        )
+    return sentences
+
+
+def claims_in_words(claims: pd.DataFrame) -> list[str]:
+    """A sentence for each shape of the table (`shape_claims`): where it holds, the paper and our readings."""
+    return [
+        f"{claim[0].upper()}{claim[1:]}: "
+        + ", ".join(f"{who} **{'yes' if holds else 'no'}**" for who, holds in row.items())
+        + "."
+        for claim, row in claims.iterrows()
+    ]
 
 
 def shape_claims(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +142,12 @@ def shape_claims(comparison: pd.DataFrame) -> pd.DataFrame:
         df = values[values.attack == deepfool].set_index("measure")[column]
         other = values[values.attack == pgd].set_index("measure")[column]
         return {
-            "fooling does not fall as eps grows": fooling == sorted(fooling),
-            "rho_inf at least doubles from the smallest to the largest eps": rho_inf[-1] >= 2 * rho_inf[0],
-            "rho_1 stays within a factor 1.5 over eps": max(rho_1) <= 1.5 * min(rho_1),
-            f"{deepfool} has the smallest rho_2": df["rho_2"] < min(*rho_2, other["rho_2"]),
-            f"{ours} at the smallest eps has no more rho_1 than {pgd} (factor 1.1)": rho_1[0] <= 1.1 * other["rho_1"],
+            "fooling does not fall as ε grows": fooling == sorted(fooling),
+            "ρ^∞ at least doubles from the smallest to the largest ε": rho_inf[-1] >= 2 * rho_inf[0],
+            "ρ¹ stays within a factor 1.5 over ε": max(rho_1) <= 1.5 * min(rho_1),
+            f"{deepfool} has the smallest ρ²": df["rho_2"] < min(*rho_2, other["rho_2"]),
+            f"{ours} at the smallest ε has no more ρ¹ than {pgd} (factor 1.1)": rho_1[0] <= 1.1 * other["rho_1"],
+            f"{ours} at the smallest ε has no more ρ^∞ than {pgd} (factor 1.1)": rho_inf[0] <= 1.1 * other["rho_inf"],
         }
 
     readings = [reading for reading in dict.fromkeys(comparison.index.get_level_values("reading")) if reading]
