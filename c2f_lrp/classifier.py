@@ -36,12 +36,13 @@ class Classifier(nn.Module):
         self.settings = settings or {}
         self.architecture = architecture
         for name, values in (("mean", mean), ("std", std)):
-            values = torch.as_tensor(values, dtype=torch.get_default_dtype()).flatten()
-            if len(values) not in (1, 3):
-                raise ValueError(f"{name} has {len(values)} numbers; give one, or one for each of three colours")
-            self.register_buffer(name, values.expand(3).reshape(1, 3, 1, 1).clone(), persistent=False)
-        if not bool((self.std > 0).all()):
-            raise ValueError(f"std is {std}; normalising divides by it: give numbers above 0, in units of 0..255")
+            numbers = [float(value) for value in (values if isinstance(values, Sequence) else [values])]
+            if len(numbers) not in (1, 3):
+                raise ValueError(f"{name} has {len(numbers)} numbers; give one, or one for each of three colours")
+            if name == "std" and not all(number > 0 for number in numbers):
+                raise ValueError(f"std is {std}; normalising divides by it: give numbers above 0, in units of 0..255")
+            buffer = torch.tensor(numbers if len(numbers) == 3 else numbers * 3).view(1, 3, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 255] -> what the first layer sees."""

@@ -119,5 +119,10 @@ def test_a_network_that_is_no_sequence():
 
 
 def test_a_hierarchy_of_another_model(pixels):
+    model = convolutional(4, seed=0)
+    model.settings["n_classes"] = 4  # told, as every weight file does
     with pytest.raises(ValueError, match="a class at output 6, the model 4 outputs"):
-        CoarseToFine.from_flat(convolutional(4, seed=0), shuffled())
+        CoarseToFine.from_flat(model, shuffled())
+    del model.settings["n_classes"]  # not told: seen when it is first used
+    with pytest.raises(ValueError, match=r"a class at output \d, the network gives 4 outputs"):
+        CoarseToFine.from_flat(model, shuffled()).predict(pixels)
