@@ -538,8 +538,9 @@ COMMANDS = {
         "parameter epsilon is unknown; the chosen notebooks have ...epsilons, ...",
     ),
     "parameter of another notebook": (
-        lambda at: "reproduce --only figure_1 -p iterations 3",
-        "parameter iterations is unknown; the chosen notebooks have coarse_adv, coarse_org, epsilons, n_images",
+        lambda at: "reproduce --only figure_1 -p lr 3",
+        "parameter lr is unknown; the chosen notebooks have coarse_adv, coarse_org, epsilons, iterations, n_images, "
+        "tried",
     ),
     "parameter that is no YAML": (
         lambda at: "reproduce -p epsilons [10",

@@ -64,7 +64,7 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
     assert "2 notebooks ran" in printed and "1 files were written" in printed and "word.txt" in printed
     assert re.search(r"cell \d/\d .*, a < b: 100% 40/40 ", shown)  # the bar in the notebook, not the one of its cells
     assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
-    assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").iterdir()) == [
+    assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").glob("[!.]*")) == [
         "01_first.ipynb",
         "02_second.ipynb",
     ]
