@@ -20,9 +20,11 @@ NOTEBOOKS = {path.stem.split("_", 1)[1]: f"notebooks/{path.name}" for path in _N
 # Files whose tests run notebooks, commands, a browser, other processes or large networks. All others are quick:
 # python -m pytest -m "not slow"
 SLOW = {
+    "test_attacks.py",
     "test_book.py",
     "test_cli.py",
     "test_cluster.py",
+    "test_conformance.py",
     "test_demo.py",
     "test_demo_browser.py",
     "test_device.py",
@@ -31,6 +33,9 @@ SLOW = {
     "test_folder.py",
     "test_full_size.py",
     "test_lrp_zennit.py",
+    "test_opening.py",
+    "test_play.py",
+    "test_scenes.py",
     "test_training.py",
 }
 
