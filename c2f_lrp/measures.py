@@ -132,18 +132,6 @@ def localisation(lrp: LRP, images: Images, perturbation: Tensor, before: Explana
     return columns
 
 
-def with_intervals(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Means with 95 % bootstrap intervals over images: one line per setting, columns (measure, mean | low | high)."""
-    lines = {}
-    for setting, group in rows.groupby("setting", sort=False):
-        lines[setting] = {
-            (column, part): value
-            for column in columns
-            for part, value in zip(("mean", "low", "high"), metrics.bootstrap(group[column]), strict=True)
-        }
-    return pd.DataFrame(lines).T.rename_axis("setting")
-
-
 def noise_like(perturbation: Tensor, pixels: Tensor, kind: str, seed: int = 0) -> Tensor:
     """Noise with each image's own ||eta||_2, "normal" or "sign", then clipped to the range of pixels."""
     generator = torch.Generator().manual_seed(seed)

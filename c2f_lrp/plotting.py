@@ -54,12 +54,6 @@ def show_relevance(axes, heatmap: Tensor, limit: float | None = None, title: str
     bare(axes, title)
 
 
-def show_perturbation(axes, perturbation: Tensor, title: str = "") -> None:
-    """A perturbation (3, H, W), magnified so that its largest entry takes the full range, around mid-grey."""
-    largest = perturbation.abs().max().clamp(min=1e-12)
-    show_image(axes, 127.5 + perturbation * (127.5 / largest), title)
-
-
 def bare(axes, title: str = "") -> None:
     axes.set(xticks=[], yticks=[], title=title)
     for spine in axes.spines.values():

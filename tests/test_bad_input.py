@@ -207,6 +207,18 @@ def altered(content: bytes, place: int) -> bytes:
 
 CHECK = "data check --profile tiny-imagenet --root"
 GIVE = "give a whole JPEG, PNG, WebP, BMP, GIF or TIFF file"
+FOREIGN = (  # what a file called photo.jpg holds, what the refusal calls it, and how the file begins
+    ("PostScript", "PostScript", b"%!PS-Adobe-3.0 EPSF-3.0"),
+    ("PostScript with a preview", "PostScript", b"\xc5\xd0\xd3\xc6" + bytes(40)),
+    ("HEIC", "HEIC", b"\0\0\0\x18ftypheic" + bytes(40)),
+    ("AVIF", "AVIF", b"\0\0\0\x18ftypavif" + bytes(40)),
+    ("PDF", "PDF", b"%PDF-1.7"),
+    ("SVG", "SVG", '<svg width="9"/>'),
+    ("a web page", "a web page", "<!DOCTYPE html>"),
+    ("a pointer", "a pointer of git lfs, ...", "version https://git-lfs.github.com/spec/v1"),
+    ("Photoshop", "Photoshop", b"8BPS" + bytes(40)),
+    ("JPEG 2000", "JPEG 2000", b"\0\0\0\x0cjP  " + bytes(40)),
+)
 NOT_READ = "cannot be read as an image (...)"
 WRONG = "what is listed above is wrong ({}); mend, replace or remove it"
 TINY = "--root must be the unpacked tiny-imagenet-200 folder"
@@ -804,46 +816,13 @@ CALLS = {
         "leave its images out of fine-level attacks",
     ),
     # ----------------------------------------------------------------------------------------- photographs in scripts
-    "a photo.jpg that holds PostScript": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"%!PS-Adobe-3.0 EPSF-3.0")),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds PostScript); {GIVE}",
-    ),
-    "a photo.jpg that holds PostScript with a preview": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\xc5\xd0\xd3\xc6" + bytes(40))),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds PostScript); {GIVE}",
-    ),
-    "a photo.jpg that holds HEIC": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x18ftypheic" + bytes(40))),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds HEIC); {GIVE}",
-    ),
-    "a photo.jpg that holds AVIF": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x18ftypavif" + bytes(40))),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds AVIF); {GIVE}",
-    ),
-    "a photo.jpg that holds PDF": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"%PDF-1.7")),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds PDF); {GIVE}",
-    ),
-    "a photo.jpg that holds SVG": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", '<svg width="9"/>')),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds SVG); {GIVE}",
-    ),
-    "a photo.jpg that holds a web page": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", "<!DOCTYPE html>")),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds a web page); {GIVE}",
-    ),
-    "a photo.jpg that holds a pointer": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", "version https://git-lfs.github.com/spec/v1")),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds a pointer of git lfs, ...); {GIVE}",
-    ),
-    "a photo.jpg that holds Photoshop": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"8BPS" + bytes(40))),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds Photoshop); {GIVE}",
-    ),
-    "a photo.jpg that holds JPEG 2000": (
-        lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"\0\0\0\x0cjP  " + bytes(40))),
-        f"{{at}}/photo.jpg cannot be read as an image (it holds JPEG 2000); {GIVE}",
-    ),
+    **{
+        f"a photo.jpg that holds {kind}": (
+            lambda at, content=content: partial(imagenet.open_photo, at.write("photo.jpg", content)),
+            f"{{at}}/photo.jpg cannot be read as an image (it holds {said}); {GIVE}",
+        )
+        for kind, said, content in FOREIGN
+    },
     "a photo.jpg that holds nothing": (
         lambda at: partial(imagenet.open_photo, at.write("photo.jpg", b"")),
         f"{{at}}/photo.jpg cannot be read as an image (it is empty); {GIVE}",

@@ -13,6 +13,7 @@ import torchvision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import Graph, random_classifier, random_pixels
+from test_lrp import assert_gradient_is_the_twins
 from torch import nn
 
 from c2f_lrp.classifier import Classifier
@@ -168,13 +169,8 @@ def test_totals_through_a_graph_are_the_sums_of_the_heatmaps(case, rule):
 def test_gradient_through_a_graph_is_that_of_the_twin(case, reading, p):
     """Complex steps through the equations, against the derivative by hand (p = 1) and autograd (p = 2)."""
     classifier, pixels = case
-    twin = reference.read(classifier, tuple(pixels.shape[1:]))
-    x, (org, adv) = pixels[:1].clone().requires_grad_(), (0, 2)
-    loss = lrp_loss(LRP(classifier, *reading), x, torch.tensor([org]), torch.tensor([adv]), p).sum()
-    ours = torch.autograd.grad(loss, x)[0].numpy().ravel()
-    theirs = reference.gradient(lambda at: reference.loss(twin, at, org, adv, p, *reading), x.detach().numpy().ravel())
     # One order above EXACT: a derivative divides by each denominator once more.
-    np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-7 * max(1e-3, abs(theirs).max()))
+    assert_gradient_is_the_twins(classifier, pixels, reading, p, tolerance=1e-7)
 
 
 @pytest.mark.parametrize("make", [inverted_bottleneck, joined])
