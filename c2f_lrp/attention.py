@@ -17,15 +17,15 @@ from tqdm.auto import tqdm
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, MarginC, MarginF
 from c2f_lrp.classifier import CoarseToFine
-from c2f_lrp.datasets import Images, scenes
+from c2f_lrp.datasets import Images
 from c2f_lrp.evaluation import attackable
 from c2f_lrp.evaluation.rows import Setting
-from c2f_lrp.loading import load_images
+from c2f_lrp.loading import open_images
 from c2f_lrp.lrp import LRP
 from c2f_lrp.measures import explain_all, measure, noise_like
 from c2f_lrp.metrics import bootstrap, contrast
 from c2f_lrp.objectives import adversarial_labels
-from c2f_lrp.profiles import get_profile
+from c2f_lrp.profiles import DEFAULT_PROFILE, get_profile
 from c2f_lrp.tables import COLUMNS, table_attacks
 
 FIRST_SCENE = 10_000  # of the evaluation's series: no notebook, and no training, draws a scene so far on
@@ -43,7 +43,11 @@ def tried_attacks(level: str, epsilons: list[float], **settings) -> dict[Setting
 
 
 def scene_pairs(
-    classifier: CoarseToFine, n: int, first: int = FIRST_SCENE, others: int | None = None
+    classifier: CoarseToFine,
+    n: int,
+    first: int = FIRST_SCENE,
+    others: int | None = None,
+    profile: str = DEFAULT_PROFILE,
 ) -> tuple[Images, Images]:
     """n scenes whose second object is of r_adv's class (eq. 6), and `others` (None: n) whose second object is not.
 
@@ -55,7 +59,7 @@ def scene_pairs(
         raise ValueError(f"{n} and {others} scenes were asked for; ask for at least one of each kind")
     wanted = {True: n, False: others}
     found: dict[bool, list[int]] = {True: [], False: []}
-    series = scenes.lazy("evaluation", first + 200 * max(n, others) + 2000)
+    series = open_images(profile, limit=first + 200 * max(n, others) + 2000)
     progress = tqdm(total=n, desc="choosing scenes", leave=False)
     for start in itertools.count(first, 128):
         if all(len(found[same]) == wanted[same] for same in found):
@@ -88,12 +92,9 @@ def unseen_images(
     """
     settings = get_profile(profile)
     if first is None:
-        first = FIRST_SCENE if profile == "scenes" else 0 if settings.evaluates_all else settings.table_images
-    if profile == "scenes":
-        images = scenes.lazy("evaluation", first + 2 * n + 64)[first:]
-        images = images.with_pixels(images.pixels.float())
-    else:
-        images = load_images(profile, limit=first + 3 * n + 64, root=root)[first:]
+        first = FIRST_SCENE if settings.drawn else 0 if settings.evaluates_all else settings.table_images
+    images = open_images(profile, limit=first + 3 * n + 64, root=root)[first:]
+    images = images.with_pixels(images.pixels.float())
     images = images[attackable(classifier, images, level).tolist()]
     images = images[rightly_classified(classifier, images)][:n]
     if not len(images):
@@ -115,8 +116,8 @@ def choose(
     others: int | None = None,
 ) -> tuple[Images, ...]:
     """Which images are looked at: `scene_pairs` of the scenes at the coarse level, else the one set `unseen_images`."""
-    if profile == "scenes" and level == "coarse":
-        return scene_pairs(classifier, n, FIRST_SCENE if first is None else first, others)
+    if get_profile(profile).drawn and level == "coarse":
+        return scene_pairs(classifier, n, FIRST_SCENE if first is None else first, others, profile)
     return (unseen_images(classifier, profile, level, n, root, first),)
 
 
@@ -149,14 +150,18 @@ def run(
     (level,) = levels
     if store is not None:
         shards.open_store(store := Path(store))
-    identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
-    common = dict(kind="attention", classifier=identity, level=level, heatmaps=[init, bias], code=shards.software())
+    common = dict(
+        kind="attention",
+        classifier=shards.classifier_facts(classifier),
+        level=level,
+        heatmaps=[init, bias],
+        code=shards.software(),
+    )
     tables, kept = [], {}
     with tqdm(total=len(images) * len(attacks), unit="image", desc="attacking and measuring") as progress:
         for rows in torch.arange(len(images)).split(SLICE):
             part, clean = images[rows.tolist()], None
-            masks = part.object_masks, part.secondary_masks
-            content = shards.content_hash([part.pixels, part.coarse, part.fine, *masks]), list(part.names)
+            content = shards.image_facts(part)
             for setting, attack in attacks.items():
                 told = dict(attack=type(attack).__name__, settings=dataclasses.asdict(attack), images=content)
                 facts = common | told

@@ -21,7 +21,7 @@ import yaml
 
 from c2f_lrp.attacks import ATTACKS
 from c2f_lrp.paths import NOTEBOOKS, REPOSITORY, lend_home
-from c2f_lrp.profiles import PHOTO_PROFILE, PROFILES, get_profile
+from c2f_lrp.profiles import DEFAULT_PROFILE, PHOTO_PROFILE, PROFILES, get_profile
 
 DEVICES = ("cpu", "cuda")
 
@@ -94,7 +94,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     def offered(names) -> dict[str, Any]:
         return dict(choices=list(names), metavar="NAME") if complete else {}
 
-    def command(name: str, run, text: str, profile: str = "scenes") -> argparse.ArgumentParser:
+    def command(name: str, run, text: str, profile: str = DEFAULT_PROFILE) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         known = f"one of {', '.join(PROFILES)} (default {profile})"

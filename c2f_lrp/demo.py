@@ -273,9 +273,7 @@ class Demo:
             Choice(f"{names[row]} ({images.names[row]})", profile, classifier, images[[row]]) for row in order
         ]
         at = {images.names[row]: place for place, row in enumerate(order)}
-        self.examples = [
-            (example, at[example.image]) for example in SCENES if profile == "scenes" and example.image in at
-        ]
+        self.examples = [(example, at[example.image]) for example in SCENES if example.image in at]
         self.photo_profile = profile if get_profile(profile).needs_root else PHOTO_PROFILE
         self.photo_classifier = lru_cache(lambda: load_classifier(self.photo_profile))
         if self.examples:
@@ -551,8 +549,8 @@ class Demo:
             self.plain = f"{type(trace.attack).__name__}: {' → '.join(' / '.join(pair) for pair in names)}"
 
     def doubts(self, before: Panel) -> list[str]:
-        if self.choice.profile == "scenes":
-            return []  # its 32 classes are all that it is shown
+        if get_profile(self.choice.profile).drawn:
+            return []  # its classes are all that it is shown
         return doubts(self.trace.classifier, self.trace.pixels, before)
 
     def default_look(self, org: str, adv: str) -> str:

@@ -66,6 +66,11 @@ class Profile:
         return path
 
     @property
+    def drawn(self) -> bool:
+        """Whether images are drawn, as many as are asked for; else they are photographs in a folder of the user's."""
+        return not self.needs_root
+
+    @property
     def weights(self) -> Path:
         """The folder of this profile's weights: inside the package, or among the user's data where none ship.
 
@@ -196,6 +201,7 @@ PROFILES["folder"] = replace(
     coarse_feature_epochs=0,
     inside="",
 )
+DEFAULT_PROFILE = "scenes"  # of the commands and notebooks
 PHOTO_PROFILE = "imagenet-lite"  # what photographs from anywhere are attacked with, unless another is named
 
 

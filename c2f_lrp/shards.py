@@ -96,6 +96,20 @@ def content_hash(tensors) -> str:
     return digest.hexdigest()
 
 
+def classifier_facts(classifier) -> tuple[str, str]:
+    """What rows say of the classifier that they depend on, a module: a hash of its numbers, and its layers in words.
+
+    Buffers that no checkpoint holds count too: the hierarchy of a flat classifier, the mean of the pixels.
+    """
+    return content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
+
+
+def image_facts(images) -> tuple[str, list[str]]:
+    """What rows say of their `datasets.Images`: a hash of all that an attack or a measure sees of them, and names."""
+    seen = images.pixels, images.coarse, images.fine, images.object_masks, images.secondary_masks
+    return content_hash(seen), list(images.names)
+
+
 def shard_key(facts: dict) -> str:
     """The name of the rows that these facts determine."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

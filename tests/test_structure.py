@@ -1,11 +1,14 @@
 """The house: imports go one way, and the command answers without torch."""
 
+import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
 from imports import IMPORTS, MODULES
+
+from c2f_lrp.profiles import PROFILES
 
 # From the ground up: a module imports modules of its own line or of earlier ones. Names are of modules or packages.
 LAYERS = (
@@ -63,3 +66,14 @@ def test_help_and_usage_errors_load_no_torch(arguments):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_nothing_compares_the_names_of_profiles():
+    """A profile carries what distinguishes it: a data set of one's own needs an entry in PROFILES, and no if."""
+    found = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                words = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                found += [f"{name}: {ast.unparse(node)}"] * bool(words & set(PROFILES))
+    assert not found

@@ -20,7 +20,6 @@ from c2f_lrp.datasets import Images, LazyImages
 from c2f_lrp.evaluation.rows import Setting, Shard, as_float, attack_locally
 
 SHARD_SIZE = 50  # images; of the scenes a few seconds' work
-HASHED = ("pixels", "coarse", "fine", "object_masks", "secondary_masks")
 
 
 def evaluate(
@@ -73,9 +72,7 @@ def evaluate(
         raise ValueError(f"none of the {len(images)} images is of a coarse class with several fine ones")
     if store is not None:
         shards.open_store(store := Path(store))
-    # Buffers that no checkpoint holds count too: the hierarchy of a flat classifier, the mean of the pixels.
-    identity = shards.content_hash([*classifier.parameters(), *classifier.buffers()]), str(classifier)
-    common = dict(classifier=identity, measures=measures, software=shards.software())
+    common = dict(classifier=shards.classifier_facts(classifier), measures=measures, software=shards.software())
     attacks = {Setting(key) if isinstance(key, str) else key: attack for key, attack in attacks.items()}
     tables: dict[tuple[Setting, int], pd.DataFrame] = {}  # by setting and first row
     hashes: dict[tuple[Setting, int], tuple[str, str]] = {}  # the same: key and hash of the rows
@@ -86,7 +83,7 @@ def evaluate(
         checked = set()
         for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
             check_inputs(classifier, as_float(part).pixels, part.coarse, part.fine)
-            content = shards.content_hash([getattr(part, field) for field in HASHED]), list(part.names)
+            content = shards.image_facts(part)
             for setting, attack in attacks.items():
                 if attack.level != level:
                     continue

@@ -22,7 +22,7 @@ from sphinx import addnodes
 import c2f_lrp
 from c2f_lrp.paths import REPOSITORY
 from c2f_lrp.play import write_page
-from c2f_lrp.profiles import PROFILES
+from c2f_lrp.profiles import DEFAULT_PROFILE, PROFILES
 from c2f_lrp.provenance import verify
 from c2f_lrp.reproduce import without_widgets
 
@@ -57,7 +57,7 @@ def made_by(name: str) -> Path:
 def command(notebook: Path, profile: str, parameters: dict) -> str:
     """The command that makes it again: parameters are named where they differ from the notebook's own."""
     words = ["c2f-lrp", "reproduce", "--only", notebook.stem.split("_", 1)[1]]
-    if profile != "scenes":
+    if profile != DEFAULT_PROFILE:
         words += ["--profile", profile]
     if PROFILES[profile].needs_root:
         words += ["--root", "FOLDER"]
@@ -135,7 +135,7 @@ This page is `notebooks/{notebook.name}` as it was run last, with the parameters
 with other parameters if you like (`-p NAME VALUE`):
 
 ```bash
-{command(notebook, "scenes", {})}
+{command(notebook, DEFAULT_PROFILE, {})}
 ```
 """
     for profile in PROFILES:
