@@ -226,11 +226,17 @@ def flow_figure(flows: dict[str, np.ndarray], names: tuple[str, ...]) -> Figure:
 
 
 def layers_figure(totals: dict[str, np.ndarray], names: list[str]) -> Figure:
-    """Total relevance on its way from the output to the pixels: a line for each entry, (L + 1,) values."""
+    """Total relevance on its way from the output to the pixels: a line for each entry, (L + 1,) values.
+
+    names: of the L + 1 places, "" for those without one; of more than 30, every second, third, ... is written.
+    """
     figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for name, values in totals.items():
         axes.plot(values, ".-", label=name)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    named = [place for place, name in enumerate(names) if name]
+    named = named[:: -(-len(named) // 30)]
+    axes.set_xticks(named, [names[place] for place in named], rotation=60, ha="right", fontsize=7)
+    axes.set_xticks(range(len(names)), minor=True)
     axes.set(ylabel="total relevance", ylim=(0, None), title="from the output (left) to the pixels (right)")
     axes.legend(frameon=False)
     return figure
