@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from c2f_lrp.devices import whole_float32
 from c2f_lrp.hierarchy import Hierarchy
 
 # Mean and standard deviation of ImageNet's training pixels, in 0..255 units.
@@ -172,6 +173,7 @@ class CoarseToFine(nn.Module):
         return classifier.to(model.mean.device).train(model.training)
 
     @torch.no_grad()
+    @whole_float32()
     def predict(self, pixels: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Coarse labels (N,) by eq. (1) and fine labels (N,) by eq. (2), the fine network being the one C picked.
 
@@ -181,6 +183,7 @@ class CoarseToFine(nn.Module):
         return coarse, self.predict_fine(pixels, coarse, batch_size)
 
     @torch.no_grad()
+    @whole_float32()
     def predict_fine(self, pixels: Tensor, coarse: Tensor, batch_size: int = 256) -> Tensor:
         """Fine labels (N,) by the fine networks of the given coarse labels (N,), wherever C would route the images."""
         fine = torch.empty_like(coarse)

@@ -25,6 +25,7 @@ CODE = (
     "attacks/margin.py",
     "attacks/pgd.py",
     "classifier.py",
+    "devices.py",
     "evaluation/rows.py",
     "lrp/affine.py",
     "lrp/choose.py",

@@ -27,7 +27,7 @@ def both(request):
     images = c2f_lrp.load_images("scenes", limit=6)
     pixels = images.pixels.double()
     if request.param != "scenes":  # no photographs are here; what the network says of enlarged scenes will do
-        pixels = torch.nn.functional.interpolate(pixels, scale_factor=2, mode="bilinear")
+        pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear").clamp(0, 255)
     return classifier, copy.deepcopy(classifier).cuda(), pixels
 
 
@@ -71,7 +71,8 @@ def test_attacks(both, kind):
 def test_rows_of_tables(tmp_path):
     classifier, images = c2f_lrp.load_classifier("scenes"), c2f_lrp.load_images("scenes", limit=8)
     attacks = {"LRPC": LRPC(iterations=3), "PGDF": PGDF(iterations=3), "DFC": DFC()}
-    here, there = (evaluate(model, images, attacks) for model in (classifier, copy.deepcopy(classifier).cuda()))
+    here = evaluate(classifier, images, attacks)
+    there = evaluate(copy.deepcopy(classifier).cuda(), images.to("cuda"), attacks)
     assert (here.image == there.image).all() and (here.correct == there.correct).all()
     assert (here.fooled == there.fooled).mean() > 0.9  # float32
     assert (here.rho_2 - there.rho_2).abs().max() < 0.1 * here.rho_2.max()

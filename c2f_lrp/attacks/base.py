@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
+from c2f_lrp.devices import fast_layout, whole_float32
 
 LARGEST_BATCH = 64  # beyond it nothing is gained
 # Memory of a step by that of the layers' outputs: two to five times as much in lrp/, nine with two passes of zennit
@@ -117,6 +118,7 @@ class Attack(ABC):
         return None
 
     @torch.inference_mode(False)  # gradients are needed, also inside a caller's inference mode
+    @whole_float32()
     def __call__(
         self,
         classifier: CoarseToFine,
@@ -194,7 +196,7 @@ class Attack(ABC):
         while len(waiting) or len(attacked[0]):
             if len(waiting) and 2 * len(attacked[0]) <= size:
                 new, waiting = waiting.tensor_split([size - len(attacked[0])])
-                x = channels_last(pixels[new])
+                x = fast_layout(pixels[new])
                 with torch.no_grad():
                     entering = new, x, self.initial(x), *self.start(network, x, labels[new])
                 attacked = tuple(map(torch.cat, zip(attacked, entering, strict=True))) if len(attacked[0]) else entering
@@ -250,7 +252,7 @@ class Attack(ABC):
 
         graph: keep what the gradient of a step needs. coarse: the coarse network, asked where steps need its label.
         """
-        inputs = channels_last(pixels + perturbation)
+        inputs = fast_layout(pixels + perturbation)
         with torch.set_grad_enabled(graph and self.uses_logits):
             logits = finite(network(inputs.requires_grad_(graph and self.uses_logits)))
         rows = torch.arange(len(pixels), device=pixels.device)
@@ -331,15 +333,10 @@ def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
 
 
 def take_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
-    """The given rows (in rising order) of every tensor, images channels-last."""
+    """The given rows (in rising order) of every tensor, images as the device convolves fastest."""
     if len(rows) == len(tensors[0]):
         return tensors
-    return tuple(channels_last(tensor[rows]) for tensor in tensors)
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    """Images in the order of memory in which CPUs convolve faster; others as they are."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    return tuple(fast_layout(tensor[rows]) for tensor in tensors)
 
 
 def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from c2f_lrp.devices import fast_layout
+
 
 class Place(NamedTuple):
     """Where a parameter or buffer is kept. It is looked up at every call, so that a changed network is seen."""
@@ -149,7 +151,7 @@ class Conv(Affine):
     groups: int = 1
 
     def laid_out(self, weight: Tensor) -> Tensor:
-        return weight.contiguous(memory_format=torch.channels_last)  # or every call would copy it so
+        return fast_layout(weight)  # or every call would copy it so
 
     def apply(self, a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """sum_i a_i w_ij + b_j with other weights of the layer's shape."""

@@ -10,7 +10,8 @@ Two ways through the same rules (`c2f_lrp.lrp.rules` for layers with weights, `c
 What costs is convolutions. The second way takes three in a layer, W a, W+ a and W+ (a reach), and their transposes
 for the derivative: as much as six plain forward passes for a loss and its gradient, and less while reach is 1
 everywhere, as it is after the first layer. Where inputs may be negative, W+ and W- are applied side by side. Tensors
-are channels-last, in which CPUs convolve faster.
+lie in memory as the device convolves fastest. On a GPU, put a gradient that you take yourself into
+`c2f_lrp.devices.whole_float32`, as the attacks do.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from c2f_lrp.checks import check_labels, check_pixels
+from c2f_lrp.devices import fast_layout, whole_float32
 from c2f_lrp.lrp.affine import Affine
 from c2f_lrp.lrp.graph import BATCH, Program, Step, read
 from c2f_lrp.lrp.rules import BIASES, INITS, Rule, ZBeta, as_rule, start
@@ -55,6 +57,7 @@ class LRP:
         """
         return self.relevances(pixels, [labels])[0]
 
+    @whole_float32()
     def relevances(self, pixels: Tensor, labels: list[Tensor]) -> list[Tensor]:
         """One heatmap (N, 3, H, W) for each entry (N,) of `labels`, sharing the forward pass and the denominators."""
         logits, way_back = self.forward(pixels)
@@ -64,6 +67,7 @@ class LRP:
             arrived = at
         return arrived[0]
 
+    @whole_float32()
     def totals_by_layer(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """Total relevance (L + 1, N) for labels (N,) at the output and then before each of the L steps, last to first.
 
@@ -109,6 +113,7 @@ class LRP:
                 at[i] = [one + other for one, other in zip(at[i], parts, strict=True)] if i in at else parts
             yield at
 
+    @whole_float32()
     def totals(self, pixels: Tensor) -> Tensor:
         """Total relevance (N, M) of every label c: `relevance(pixels, c).sum((1, 2, 3))`. Differentiable once."""
         program = self.program(pixels)
@@ -144,7 +149,7 @@ class LRP:
         """What the first layer sees: the normalised images (N, 3, H, W), and the bounds l and h of such an image."""
         bounds = (torch.full_like(pixels[:1], value) for value in (0, 255))
         normalize = self.classifier.normalize
-        return tuple(normalize(x).contiguous(memory_format=torch.channels_last) for x in (pixels, *bounds))
+        return tuple(fast_layout(normalize(x)) for x in (pixels, *bounds))
 
     def program(self, pixels: Tensor) -> Program:
         """The network as steps."""
@@ -168,6 +173,7 @@ def program_of(classifier: nn.Module, pixels: Tensor) -> Program:
     return programs[shape]
 
 
+@whole_float32()
 def read_checked(classifier: nn.Module, pixels: Tensor) -> Program:
     """The program of a classifier for images like these, whose logits were found to be the classifier's own."""
     with torch.inference_mode(False), torch.no_grad():
@@ -176,7 +182,7 @@ def read_checked(classifier: nn.Module, pixels: Tensor) -> Program:
         expected = classifier(images)
         image = classifier.normalize(images)
         program = read(classifier.layers, image)
-        logits = program.logits(image.contiguous(memory_format=torch.channels_last))
+        logits = program.logits(fast_layout(image))
         check_logits(logits, expected)
     return program
 

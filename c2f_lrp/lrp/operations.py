@@ -22,6 +22,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from c2f_lrp.classifier import GroupLogSumExp, Slice
+from c2f_lrp.devices import fast_format
 from c2f_lrp.lrp.rules import nonzero, one_where_alive
 
 HandDownAll = Callable[[Tensor], tuple[Tensor, ...]]  # the relevance of the output -> of each input
@@ -247,7 +248,7 @@ class Put(Function):
     def forward(ctx, values: Tensor, winners: Tensor, layer: nn.MaxPool2d, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(winners)
         ctx.layer = layer
-        like = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=torch.channels_last)
+        like = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=fast_format(values))
         geometry = [x if isinstance(x, tuple) else (x, x) for x in (layer.kernel_size, layer.stride, layer.padding)]
         dilation = layer.dilation if isinstance(layer.dilation, tuple) else (layer.dilation, layer.dilation)
         return torch.ops.aten.max_pool2d_with_indices_backward(
