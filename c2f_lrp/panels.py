@@ -169,7 +169,7 @@ def best(logits: Tensor) -> tuple[float, int]:
     return score.item(), label.item()
 
 
-def in_words(columns: list[Panel], org: str, adv: str) -> str:
+def what_moved(columns: list[Panel], org: str, adv: str) -> str:
     """What a figure's heatmaps did, from the first column to the last, beside what the paper says of them: a sentence.
 
     Numbers are the totals of both heatmaps, which for p = 1 are all that eq. (7) sees.

@@ -181,10 +181,10 @@ def read(layers: nn.Module, image: Tensor) -> Program:
 
     Raises TypeError, with name and place, for what has no rule.
     """
-    return Reader(layers).read(trace(layers, image))
+    return GraphReader(layers).read(trace(layers, image))
 
 
-class Reader:
+class GraphReader:
     """Turns the nodes of a traced graph into steps, in order."""
 
     def __init__(self, layers: nn.Module):
@@ -362,37 +362,39 @@ def relu6_(a: Tensor) -> Tensor:
 OVERWRITING = {torch.relu: torch.relu_, relu6: relu6_}
 
 
-def pass_on(reader: Reader, input: Value) -> Value:
+def pass_on(reader: GraphReader, input: Value) -> Value:
     return reader.append(Through(same), input, nonnegative=input.nonnegative)
 
 
-def of_dropout(reader: Reader, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
+def of_dropout(
+    reader: GraphReader, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Value:
     reader.check(not training, "drops at random; give training=self.training and call .eval()")
     return pass_on(reader, input)
 
 
-def of_contiguous(reader: Reader, input: Value, memory_format=None) -> Value:
+def of_contiguous(reader: GraphReader, input: Value, memory_format=None) -> Value:
     return pass_on(reader, input)
 
 
-def of_relu(reader: Reader, input: Value, inplace: bool = False) -> Value:
+def of_relu(reader: GraphReader, input: Value, inplace: bool = False) -> Value:
     return reader.append(Through(torch.relu), input, nonnegative=True)
 
 
-def of_relu6(reader: Reader, input: Value, inplace: bool = False) -> Value:
+def of_relu6(reader: GraphReader, input: Value, inplace: bool = False) -> Value:
     return reader.append(Through(relu6), input, nonnegative=True)
 
 
-def of_clamp(reader: Reader, input: Value, min=None, max=None, inplace: bool = False) -> Value:
+def of_clamp(reader: GraphReader, input: Value, min=None, max=None, inplace: bool = False) -> Value:
     reader.check(min == 0 and max in (None, 6), f"to [{min}, {max}] has no rule here; known are [0, None] and [0, 6]")
     return of_relu(reader, input) if max is None else of_relu6(reader, input)
 
 
-def of_hardtanh(reader: Reader, input: Value, min_val=-1.0, max_val=1.0, inplace: bool = False) -> Value:
+def of_hardtanh(reader: GraphReader, input: Value, min_val=-1.0, max_val=1.0, inplace: bool = False) -> Value:
     return of_clamp(reader, input, min_val, max_val)
 
 
-def of_add(reader: Reader, input: Value, other: Value, *, alpha: float = 1) -> Value:
+def of_add(reader: GraphReader, input: Value, other: Value, *, alpha: float = 1) -> Value:
     reader.check(isinstance(other, Value), "adds something that is no activation, which has no rule here")
     reader.check(alpha == 1, f"with alpha {alpha} has no rule here")
     shapes = [x.meta["value"].shape for x in reader.node.all_input_nodes]
@@ -400,13 +402,13 @@ def of_add(reader: Reader, input: Value, other: Value, *, alpha: float = 1) -> V
     return reader.append(Sum(), input, other, nonnegative=input.nonnegative and other.nonnegative)
 
 
-def of_cat(reader: Reader, tensors: list[Value], dim: int = 0) -> Value:
+def of_cat(reader: GraphReader, tensors: list[Value], dim: int = 0) -> Value:
     dim = dim % tensors[0].ndim
     reader.check(dim != 0, "joins along the batch, which has no rule here")
     return reader.append(Concatenation(dim), *tensors, nonnegative=all(x.nonnegative for x in tensors))
 
 
-def of_shape(reader: Reader, input: Value, *sizes, **how) -> Value:
+def of_shape(reader: GraphReader, input: Value, *sizes, **how) -> Value:
     """flatten, view, reshape, squeeze: what counts is the shape that comes out."""
     value = reader.node.meta["value"]
     before = reader.node.all_input_nodes[0].meta["value"]
@@ -415,11 +417,11 @@ def of_shape(reader: Reader, input: Value, *sizes, **how) -> Value:
     return reader.append(Reshape(reader.shape), input, nonnegative=input.nonnegative)
 
 
-def of_flatten(reader: Reader, module: nn.Flatten, input: Value) -> Value:
+def of_flatten(reader: GraphReader, module: nn.Flatten, input: Value) -> Value:
     return of_shape(reader, input)
 
 
-def of_pad(reader: Reader, input: Value, pad, mode: str = "constant", value: float | None = None) -> Value:
+def of_pad(reader: GraphReader, input: Value, pad, mode: str = "constant", value: float | None = None) -> Value:
     reader.check(mode == "constant" and not value, f"with mode {mode!r} and value {value} has no rule here; zeros have")
     widths = (*pad, *[0] * (4 - len(pad)))
     reader.check(input.ndim == 4 and len(widths) == 4 and all(isinstance(x, int) for x in widths), "pads no image")
@@ -427,26 +429,33 @@ def of_pad(reader: Reader, input: Value, pad, mode: str = "constant", value: flo
 
 
 def of_max_pool(
-    reader: Reader, input: Value, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+    reader: GraphReader,
+    input: Value,
+    kernel_size,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode=False,
+    return_indices=False,
 ) -> Value:
     reader.check(not return_indices, "returns indices, which has no rule here")
     layer = nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     return reader.append(Maximum(layer), input, nonnegative=input.nonnegative)
 
 
-def of_average(reader: Reader, input: Value, layer: Callable[[Tensor], Tensor]) -> Value:
+def of_average(reader: GraphReader, input: Value, layer: Callable[[Tensor], Tensor]) -> Value:
     return reader.append(Average(layer, input.nonnegative), input, nonnegative=input.nonnegative)
 
 
-def of_avg_pool(reader: Reader, input: Value, *args, **kwargs) -> Value:
+def of_avg_pool(reader: GraphReader, input: Value, *args, **kwargs) -> Value:
     return of_average(reader, input, nn.AvgPool2d(*args, **kwargs))
 
 
-def of_adaptive_avg_pool(reader: Reader, input: Value, output_size) -> Value:
+def of_adaptive_avg_pool(reader: GraphReader, input: Value, output_size) -> Value:
     return of_average(reader, input, nn.AdaptiveAvgPool2d(output_size))
 
 
-def of_mean(reader: Reader, input: Value, dim=None, keepdim: bool = False) -> Value:
+def of_mean(reader: GraphReader, input: Value, dim=None, keepdim: bool = False) -> Value:
     dims = {d % input.ndim for d in ([dim] if isinstance(dim, int) else dim or [])}
     reader.check(
         input.ndim == 4 and bool(dims) and dims <= {2, 3}, f"over dimensions {dim} has no rule here; over space has"
@@ -455,7 +464,14 @@ def of_mean(reader: Reader, input: Value, dim=None, keepdim: bool = False) -> Va
 
 
 def of_conv(
-    reader: Reader, input: Value, weight: Place, bias: Place | None = None, stride=1, padding=0, dilation=1, groups=1
+    reader: GraphReader,
+    input: Value,
+    weight: Place,
+    bias: Place | None = None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
 ) -> Value:
     check_parameters(reader, weight, bias)
     stride, dilation = pair(stride), pair(dilation)
@@ -470,13 +486,13 @@ def of_conv(
     return reader.append(layer, input)
 
 
-def of_linear(reader: Reader, input: Value, weight: Place, bias: Place | None = None) -> Value:
+def of_linear(reader: GraphReader, input: Value, weight: Place, bias: Place | None = None) -> Value:
     check_parameters(reader, weight, bias)
     return reader.append(Linear(weight, bias, input.nonnegative), input)
 
 
 def of_norm(
-    reader: Reader,
+    reader: GraphReader,
     input: Value,
     running_mean: Place | None,
     running_var: Place | None,
@@ -501,7 +517,7 @@ def of_norm(
     return reader.append(Scale(None, None, input.nonnegative, norm, ndim=input.ndim), input)
 
 
-def check_parameters(reader: Reader, *places: Place | None) -> None:
+def check_parameters(reader: GraphReader, *places: Place | None) -> None:
     fine = all(place is None or isinstance(place, Place) for place in places)
     reader.check(fine, "computes its weights, which has no rule here; give parameters as they are")
 
@@ -511,17 +527,17 @@ def pair(value) -> tuple[int, int]:
 
 
 # Modules are read by the same functions.
-def of_conv_module(reader: Reader, module: nn.Conv2d, input: Value) -> Value:
+def of_conv_module(reader: GraphReader, module: nn.Conv2d, input: Value) -> Value:
     reader.check(module.padding_mode == "zeros", "pads in a way without a rule; give zero padding")
     weight, bias = Place(module, "weight"), place(module, "bias")
     return of_conv(reader, input, weight, bias, module.stride, module.padding, module.dilation, module.groups)
 
 
-def of_linear_module(reader: Reader, module: nn.Linear, input: Value) -> Value:
+def of_linear_module(reader: GraphReader, module: nn.Linear, input: Value) -> Value:
     return of_linear(reader, input, Place(module, "weight"), place(module, "bias"))
 
 
-def of_norm_module(reader: Reader, module: nn.Module, input: Value) -> Value:
+def of_norm_module(reader: GraphReader, module: nn.Module, input: Value) -> Value:
     mean, var, weight, bias = (place(module, name) for name in ("running_mean", "running_var", "weight", "bias"))
     return of_norm(reader, input, mean, var, weight, bias, eps=module.eps)
 
@@ -530,7 +546,7 @@ def place(module: nn.Module, name: str) -> Place | None:
     return None if getattr(module, name) is None else Place(module, name)
 
 
-def of_pool_module(reader: Reader, module: nn.Module, input: Value) -> Value:
+def of_pool_module(reader: GraphReader, module: nn.Module, input: Value) -> Value:
     if isinstance(module, nn.MaxPool2d):
         reader.check(not module.return_indices, "returns indices, which has no rule here")
         return reader.append(Maximum(module), input, nonnegative=input.nonnegative)
