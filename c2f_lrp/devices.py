@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -25,18 +26,32 @@ def fast_format(tensor: Tensor) -> torch.memory_format:
 def whole_float32() -> Iterator[None]:
     """Convolutions on a GPU round as on a CPU while this holds; also a decorator.
 
-    By default NVIDIA's GPUs round float32 inputs of convolutions to 10 bits ("TF32"). A gradient of a difference of two
-    nearly equal totals, which is what eqs. (7) and (9) ask for, does not survive that. What the caller has set is put
-    back. Autograd's backward pass must be inside too.
+    By default NVIDIA's GPUs round float32 inputs of convolutions to 10 bits ("TF32"), and a gradient of the difference
+    of two nearly equal totals, which is what eqs. (7) and (9) ask for, suffers from that more than logits do
+    (tests/test_gpu.py). What the caller has set is put back when the last of all threads is through. Autograd's
+    backward pass must be inside too.
     """
-    cudnn = torch.backends.cudnn
-    # Until torch 2.8 one flag stood for all of cuDNN.
-    owner, name, whole = (
-        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    )
-    before = getattr(owner, name)
-    setattr(owner, name, whole)
+    with _COUNTING:
+        if not _INSIDE:
+            _INSIDE.append(getattr(*_flag()))
+            setattr(*_flag(), _WHOLE[_flag()[1]])
+        else:
+            _INSIDE.append(_INSIDE[0])
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        with _COUNTING:
+            before = _INSIDE.pop()
+            if not _INSIDE:
+                setattr(*_flag(), before)
+
+
+_COUNTING = Lock()
+_INSIDE: list = []  # for everyone inside, what the caller had set
+_WHOLE = {"fp32_precision": "ieee", "allow_tf32": False}
+
+
+def _flag() -> tuple[object, str]:
+    """What holds the setting, and its name: until torch 2.8 one flag stood for all of cuDNN."""
+    cudnn = torch.backends.cudnn
+    return (cudnn.conv, "fp32_precision") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32")

@@ -11,6 +11,7 @@ from PIL import Image
 import c2f_lrp
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.attacks.base import input_gradient
+from c2f_lrp.devices import whole_float32
 from c2f_lrp.evaluation import evaluate
 from c2f_lrp.lrp import LRP, ZennitLRP
 from c2f_lrp.objectives import adversarial_labels, lrp_loss
@@ -45,6 +46,30 @@ def test_relevance_and_its_gradient(both, how, p):
         )
     for ours, theirs in zip(*made, strict=True):
         torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-7, atol=1e-9 * float(ours.abs().max()))
+
+
+def test_gradients_are_those_of_whole_float32(both):
+    """Rounded to 10 bits, as GPUs do by default, the gradient would be many times further from that of float64."""
+    _, there, pixels = both
+    x = pixels.cuda()
+    labels = adversarial_labels(there.coarse(x))
+    exact = input_gradient(lambda x: lrp_loss(LRP(there.coarse), x, *labels), x).flatten(1)
+    single, errors = copy.deepcopy(there.coarse).float(), {}
+    lrp = LRP(single)
+    for name, totals in (("whole", LRP.totals), ("rounded", LRP.totals.__wrapped__)):
+
+        def loss(x, totals=totals):
+            found = totals(lrp, x)
+            return (found.gather(1, labels[0][:, None]) - found.gather(1, labels[1][:, None])).squeeze(1)
+
+        lrp.program(x.float())
+        if name == "whole":
+            with whole_float32():
+                made = input_gradient(loss, x.float())
+        else:
+            made = input_gradient(loss, x.float())
+        errors[name] = ((made.double().flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)).median().item()
+    assert errors["rounded"] > 10 * errors["whole"]
 
 
 def test_zennit_on_the_gpu():
