@@ -357,7 +357,7 @@ def judge(out: Path) -> None:
                 in_numbers(found, profile, kinds[place].__name__, lines.setting[0], lines.K[0], bounds[place])
                 for kinds in TABLES.values()
             ]
-            text += [f"### {title}: {profile}", "", settings_table(lines), ""]
+            text += [f"### {title}: {profile}", "", nearest_in_words(lines, default), "", settings_table(lines), ""]
             text += ["The nearest, on the half that reports (paper / ours [95 % interval]):", ""]
             text += [numbers_table(pd.concat(numbers)), ""]
         text += [rule_in_words(verdict), ""]
@@ -387,6 +387,20 @@ of that program; they were committed before the search was run. A distance is th
 |ln(ours / paper's)| for a ρ and of points / 100 for a fooling ratio: 0.1 is about ten per cent a number. One half of
 the photographs chooses the setting, the other half reports it.
 """
+
+
+def nearest_in_words(lines: pd.DataFrame, default: tuple[str, int]) -> str:
+    """What the half that reports says of the nearest setting, and of today's default. lines: nearest first."""
+    usual = lines[(lines.setting == default[0]) & (lines.K == default[1])].iloc[0]
+
+    def told(line) -> str:
+        ends = f"{line.reports:.3f} [{line.low:.3f}, {line.high:.3f}]"
+        return f"{ends} on the half that reports, a factor of {np.exp(line.reports):.2f} a number"
+
+    best = lines.iloc[0]
+    if usual.name == best.name:
+        return f"The nearest is today's default, `{best.setting}`, K = {best.K}: {told(best)}."
+    return f"The nearest is `{best.setting}`, K = {best.K}: {told(best)}. Today's default: {told(usual)}."
 
 
 def settings_table(lines: pd.DataFrame) -> str:
