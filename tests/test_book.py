@@ -1,11 +1,13 @@
 """The read-along book builds without a warning, and what it shows is there without a network."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from selenium import webdriver
 
 from c2f_lrp.cli import main
 
@@ -14,6 +16,12 @@ pytest.importorskip("myst_nb", reason='the book is built only where its packages
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*Sphinx")  # of Sphinx's extensions, not ours
 
 ROOT = Path(__file__).resolve().parents[1]
+MADE_BY = {"accuracy": "classifiers", "confusion": "classifiers", "attack": "attack_step_by_step"}
+MADE_BY |= {"loss": "what_the_loss_measures", "explainability": "explainability_measured", "report": "report"}
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --hide-scrollbars"
+)
 
 
 class Links(HTMLParser):
@@ -82,8 +90,27 @@ def test_results_show_every_figure_and_table_with_its_command(book):
         sidecars = list(folder.glob("*.json"))
         assert sidecars
         for sidecar in sidecars:
-            assert f'id="{sidecar.stem.replace("_", "-")}"' in text, f"{folder.name}/{sidecar.name} is not shown"
+            place = f'id="{folder.name}-{sidecar.stem.replace("_", "-")}"'
+            assert place in text, f"{folder.name}/{sidecar.name} is not shown"
+            after = re.sub("<.*?>", "", text.partition(place)[2])
+            made = re.search(r"c2f-lrp reproduce --only (\w+)", after)[1]
+            # figure_1_logit is made by figure_1, loss_grid by what_the_loss_measures; attack by attack_step_by_step
+            assert made.startswith(MADE_BY.get(sidecar.stem.split("_")[0], sidecar.stem[: len("table_1")]))
         assert re.sub("<.*?>", "", text).count("c2f-lrp reproduce --only ") == len(sidecars)
+
+
+def test_headings_of_results_are_words(book):
+    for page in book.glob("book/reference/results_*.html"):
+        headings = re.findall(r"<h[1-4]>(.*?)<a", page.read_text(encoding="utf-8"))
+        assert len(headings) > 20
+        for heading in headings:
+            assert " " in heading and not re.search(r"_|\.(png|csv|md)", heading), f"{page.name}: {heading}"
+
+
+def test_there_is_one_search_field(book):
+    text = (book / "book/index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'class="[^"]*search-button-field', text)) == 1
+    assert 'id="pst-header"' not in text  # a bar that would hold another
 
 
 def test_slides_need_no_network(book):
@@ -95,3 +122,65 @@ def test_slides_need_no_network(book):
     sheets = [load for load in beside if load.endswith(".css")]
     assert not any("url(http" in (book / sheet).read_text(encoding="utf-8") for sheet in sheets)
     assert "require(" not in (book / "slides.html").read_text(encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------------------- in a browser
+@pytest.fixture
+def browser():
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("Chromium or its driver is not there: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(120)
+    yield driver
+    driver.quit()
+
+
+def show(browser, page: Path, width: int, height: int) -> None:
+    """Open a page in a window of this size, and wait until its equations are set."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
+
+
+PAGES = [
+    "03_relevance",
+    "07_table_1",
+    "09_what_the_loss_measures",
+    "book/reference/equations",
+    "book/reference/choices",
+]
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_pages_do_not_scroll_sideways_and_equations_keep_their_left_end(browser, book, width):
+    for name in [*PAGES, "book/reference/results_scenes"]:
+        show(browser, book / f"{name}.html", width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, name
+        # how far each equation begins left of the box that it scrolls in
+        cut = """return [...document.querySelectorAll("div.math mjx-container[display] svg")].map(svg => {
+            const box = svg.closest("div.math").getBoundingClientRect().left;
+            return box - Math.min(...[...svg.querySelectorAll("use, rect, text")].map(
+                part => part.getBoundingClientRect().left)); })"""
+        lost = browser.execute_script(cut)
+        assert not [pixels for pixels in lost if pixels > 1], f"{name}: an equation's left end is out of reach"
+        assert lost or "equations" not in name
+
+
+def test_every_slide_fits_and_holds_more_than_its_title(browser, book):
+    show(browser, book / "slides.html", 1280, 720)
+    told = """return [...document.querySelectorAll(".slides > section > section, .slides > section:not(:has(section))")]
+        .map((slide, k) => { Reveal.slide(k); const shown = Reveal.getCurrentSlide();
+            return {title: shown.querySelector("h1, h2").innerText, height: shown.scrollHeight,
+                    words: shown.innerText.length,
+                    pictures: [...shown.querySelectorAll("img")].map(i => i.naturalWidth)}; })"""
+    slides = browser.execute_script(told)
+    assert len(slides) > 20
+    for slide in slides:
+        assert slide["height"] <= 720, slide
+        assert slide["words"] > len(slide["title"]) + 40 or slide["pictures"], f"empty: {slide['title']}"
+        assert all(slide["pictures"]), f"a picture is missing: {slide['title']}"

@@ -39,6 +39,7 @@ mathjax_path = mathjax.name  # one file with its fonts inside
 html_static_path = ["_static", str(mathjax)]
 html_css_files = ["book.css"]
 html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
+html_theme_options["navbar_persistent"] = []  # the search field is the sidebar's; on a small screen, the button above
 html_copy_source = False
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "ignore-module-all": True}

@@ -29,29 +29,81 @@ from c2f_lrp.reproduce import without_widgets
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.parent.glob("[0-9]*.ipynb"))
 FIGURES = REPOSITORY / "figures"
-LONGEST = 60  # rows of a table that is shown; longer ones are downloaded
+SHORT = 12  # rows of a table that is shown at once; a longer one opens at a click
+LONGEST = 60  # rows of a table that is shown at all; a longer one is downloaded
 NOT_PARAMETERS = {"profile", "root", "out", "resume", "scheduler"}  # the command line has options for these
 
 
 # ------------------------------------------------------------------------------------------------- figures and tables
-def writes(notebook: Path) -> list[re.Pattern]:
-    """What the names of a notebook's figures and tables look like, read from its code."""
-    code = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
-    # save_table(frame, "table_1", ...), save_table(frame, f"loss_{name}", ...), zip(["figure_1", ...], ...)
-    names = re.findall(r'save_\w+\(.+?, f?"([a-z0-9_{}]+)"', code)
-    names += re.findall(r'"(\w+)"', "".join(re.findall(r"for name, .*zip\(\[(.*?)\]", code)))
-    return [re.compile(re.sub(r"\{.*?\}", r"\\w+", name)) for name in names]
-
-
-WRITES = {notebook: writes(notebook) for notebook in NOTEBOOKS}
+# What each notebook writes to figures/ and what that shows, in the order of the results pages. {} stands for the number
+# of a table or figure.
+TABLE = {
+    "table_{}": "Table {}: the paper's numbers and ours",
+    "table_{}_claims": "Table {}: which of its shapes hold",
+    "table_{}_flow": "Table {}: from which coarse label to which",
+    "table_{}_outcomes": "Table {}: which labels changed, in percent of the images",
+    "table_{}_summary": "Table {}: everything that was measured of each attack",
+}
+FIGURE = {
+    "figure_{}": "Figure {}, one-hot start: the image that most attacks fool",
+    "figure_{}_logit": "Figure {}, logit start: the image that most attacks fool",
+    "figure_{}_fewest": "Figure {}, one-hot start: the image that fewest attacks fool",
+}
+EXPLAINABILITY = {
+    "_heatmaps": "One image, three labels: heatmaps and contrasts",
+    "_moves": "How far relevance moves under each attack",
+    "_claims": "Every claim, with its effect and its verdict",
+    "_measures": "Everything that was measured, as means over the images",
+    "_sanity": "Can heatmaps of two labels, and of a network without training, be told apart?",
+}
+CONTENTS = {
+    "02_classifiers": {
+        "accuracy": "How often each class is recognised",
+        "confusion": "What the coarse network says, and what it would say next",
+    },
+    "04_attack_step_by_step": {"attack": "LRPC on one scene, step by step"},
+    "05_figure_1": {name.format(1): shows.format(1) for name, shows in FIGURE.items()},
+    "06_figure_2": {name.format(2): shows.format(2) for name, shows in FIGURE.items()},
+    "07_table_1": {name.format(1): shows.format("I") for name, shows in TABLE.items()},
+    "08_table_2": {name.format(2): shows.format("II") for name, shows in TABLE.items()},
+    "09_what_the_loss_measures": {
+        "loss_identities": "Total relevance and loss in each reading",
+        "loss_literal": "The printed reading in finite precision",
+        "loss_layers": "Where relevance is lost, layer by layer",
+        "loss_graphs": "On which networks the printed loss is zero",
+        "loss_cosines": "Where each reading's loss points: its cosine with the margin",
+        "loss_directions": "Does the sign of that cosine predict which images are fooled?",
+        "loss_grid": "How near each setting of the grid comes to the paper's table",
+        "loss_distances": "How near the tables of both readings come to the paper's",
+    },
+    "10_explainability_measured": {f"explainability{name}": shows for name, shows in EXPLAINABILITY.items()}
+    | {f"explainability_fine{name}": f"{shows} (fine level)" for name, shows in EXPLAINABILITY.items()},
+    "11_report": {"report": "All tables beside the paper's"},
+}
+# Columns' names in the files, and what stands over them here.
+WORDS = {"rho_inf": "ρ∞", "rho_1": "ρ¹", "rho_2": "ρ²", "ρ^∞": "ρ∞", "eps": "ε", "p_holm": "p after Holm"}
+WORDS |= {"fooling_percent": "fooling %", "table_1": "Table I", "table_2": "Table II", "nan": "–"}
 
 
 def made_by(name: str) -> Path:
-    """The notebook that writes the figure or table of this name; ValueError where there is none."""
-    for notebook, patterns in WRITES.items():
-        if any(pattern.fullmatch(name) for pattern in patterns):
-            return notebook
-    raise ValueError(f"no notebook writes {name}, which lies in figures/")
+    """The notebook that writes the figure or table of this name; ValueError where CONTENTS has none."""
+    for stem, shows in CONTENTS.items():
+        if name in shows:
+            return HERE.parent / f"{stem}.ipynb"
+    raise ValueError(f"{name} lies in figures/, but CONTENTS of {Path(__file__).name} does not say what it shows")
+
+
+def target(name: str, profile: str) -> str:
+    """Where a results page shows it: the label that links lead to."""
+    return f"{profile}-{name}".replace("_", "-")
+
+
+def in_words(table: str) -> str:
+    """A Markdown table of a file, with words in place of keys and with dashes where there is no number."""
+    for key, word in WORDS.items():
+        table = re.sub(rf"(?<![a-z_]){re.escape(key)}(?![a-z0-9])", word, table)
+    first, _, rest = table.partition("\n")
+    return f"{first.replace('_', ' ')}\n{rest}"
 
 
 def command(notebook: Path, profile: str, parameters: dict) -> str:
@@ -72,24 +124,32 @@ def entry(sidecar: Path, page: Path) -> str:
     """One figure or table with its parameters, what made it, and its files."""
     told, name, folder = json.loads(sidecar.read_text()), sidecar.stem, sidecar.parent
     there = relpath(folder, page.parent)
+    notebook = made_by(name)
+    shows = CONTENTS[notebook.stem][name]
     picture = next((file for file in told["files"] if file.endswith((".png", ".gif"))), None)
     if picture:
-        shown = f"![{name}]({there}/{picture})"
+        shown = f"![{shows}]({there}/{picture})"
     else:
-        shown = (folder / f"{name}.md").read_text(encoding="utf-8").strip()
+        shown = in_words((folder / f"{name}.md").read_text(encoding="utf-8").strip())
         rows = len(shown.splitlines()) - 2
-        if rows > LONGEST:
+        if "sources" in told:  # a page of its own
+            shown = f"A page that brings them together: [{name}.md](path:{there}/{name}.md)."
+        elif rows > LONGEST:
             shown = f"A table of {rows} rows: see the files below."
+        elif rows > SHORT:
+            shown = f"<details><summary>A table of {rows} rows</summary>\n\n{shown}\n\n</details>"
     versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
     commit = (told["git"]["commit"] or "unknown")[:10] + (" with uncommitted changes" if told["git"]["changed"] else "")
     files = ", ".join(f"[{file}](path:{there}/{file})" for file in [*told["files"], sidecar.name])
     parameters = ", ".join(f"`{key} = {value!r}`" for key, value in told["parameters"].items())
-    return f"""### {name}
+    return f"""({target(name, folder.name)})=
+
+### {shows}
 
 {shown}
 
 ```bash
-{command(made_by(name), told["profile"], told["parameters"])}
+{command(notebook, told["profile"], told["parameters"])}
 ```
 
 <details><summary>Parameters, versions and files</summary>
@@ -113,13 +173,17 @@ def results(profile: str, page: Path) -> str:
     found = verify(folder)
     text = "Checked against the weights and manifests that are here, while this page was built (`c2f-lrp verify`): "
     text += "everything is as its sidecars say.\n\n" if not found else "\n\n" + "".join(f"- {line}\n" for line in found)
-    sidecars = sorted(folder.glob("*.json"))
     for notebook in NOTEBOOKS:
-        mine = [sidecar for sidecar in sidecars if made_by(sidecar.stem) == notebook]
-        if mine:
-            text += f"\n## {title(notebook)}\n\nFrom [{notebook.stem}](../../{notebook.name}).\n\n"
+        if mine := written(notebook, folder):
+            text += f"\n## {title(notebook)}\n\nFrom [chapter {int(notebook.stem[:2])}](../../{notebook.name}).\n\n"
             text += "\n".join(entry(sidecar, page) for sidecar in mine)
     return text
+
+
+def written(notebook: Path, folder: Path) -> list[Path]:
+    """The sidecars of what a notebook wrote into a folder, in the order of CONTENTS."""
+    mine = [sidecar for sidecar in folder.glob("*.json") if made_by(sidecar.stem) == notebook]
+    return sorted(mine, key=lambda sidecar: list(CONTENTS[notebook.stem]).index(sidecar.stem))
 
 
 def title(notebook: Path) -> str:
@@ -139,12 +203,11 @@ with other parameters if you like (`-p NAME VALUE`):
 ```
 """
     for profile in PROFILES:
-        sidecars = sorted((FIGURES / profile).glob("*.json"))
-        names = [sidecar.stem for sidecar in sidecars if made_by(sidecar.stem) == notebook]
-        if names:
-            there = f"book/reference/results_{profile}.md"
-            links = ", ".join(f"[{name}]({there}#{name.replace('_', '-')})" for name in names)
-            text += f"\nWhat it wrote, {profile}: {links}.\n"
+        if mine := written(notebook, FIGURES / profile):
+            text += f"\nWhat it wrote ({profile}):\n\n"
+            for sidecar in mine:
+                shows = CONTENTS[notebook.stem][sidecar.stem]
+                text += f"- [{shows}](#{target(sidecar.stem, profile)})\n"
     return text
 
 
