@@ -14,7 +14,7 @@ from c2f_lrp.files import atomic_write
 from c2f_lrp.paths import REPOSITORY, figures_folder, manifest_path
 from c2f_lrp.profiles import PROFILES, get_profile
 from c2f_lrp.provenance import markdown
-from c2f_lrp.tables import MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
+from c2f_lrp.tables import MEASURE_NAMES, MEASURES, READINGS, SAME_FOOLING_POINTS, SAME_RHO_FACTOR, paper_values
 
 TABLES = {"table_1": "Table I: coarse level", "table_2": "Table II: fine level"}
 RESULTS = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)  # in the README
@@ -68,13 +68,14 @@ def beside(table: str, out: str | Path | None = None) -> pd.DataFrame:
 
 
 def shown(values: pd.DataFrame) -> pd.DataFrame:
-    """`beside` as the paper prints it: four digits of rho, one of a percentage."""
+    """`beside` as the paper prints it: four digits of rho, one of a percentage, and the measures by their symbols."""
 
     def words(row: pd.Series) -> list[str]:
         form = ".1f" if row.name[0] == "fooling_percent" else ".4f"
         return ["–" if pd.isna(value) else format(value, form) for value in row]
 
-    return pd.DataFrame([words(row) for _, row in values.iterrows()], values.index, values.columns)
+    told = pd.DataFrame([words(row) for _, row in values.iterrows()], values.index, values.columns)
+    return told.rename(index=MEASURE_NAMES, level="measure")
 
 
 def claims_beside(table: str, out: str | Path | None = None) -> pd.DataFrame:
@@ -133,7 +134,8 @@ def in_words(table: str, out: str | Path | None = None) -> list[str]:
     for profile in (name for name, settings in PROFILES.items() if settings.manifest):
         if profile not in find(table, out):
             root = " --root DIR" if get_profile(profile).needs_root else ""
-            sentences.append(f"{profile}: no {table} yet; `c2f-lrp reproduce --profile {profile}{root}` makes it.")
+            title = TABLES[table].partition(":")[0]
+            sentences.append(f"{profile}: no {title} yet; `c2f-lrp reproduce --profile {profile}{root}` makes it.")
     return sentences
 
 
@@ -167,7 +169,7 @@ def readme_table(out: str | Path | None = None) -> str:
     lines: dict[str, dict[str, str]] = {}
     for table in TABLES:
         values = shown(beside(table, out))
-        fooling, rho = values.loc["fooling_percent"], values.loc["rho_2"]
+        fooling, rho = (values.loc[MEASURE_NAMES[measure]] for measure in ("fooling_percent", "rho_2"))
         for attack in values.columns:
             name, _, eps = attack.partition(" ")
             for reading in READINGS if eps else [next(iter(READINGS))]:  # the rivals are the same in all readings

@@ -39,7 +39,7 @@ def test_the_papers_numbers_and_ours_stand_side_by_side(out):
         expected = [*ours, float("nan"), 0.034, 0.035]
         assert values.loc[("rho_2", source)].tolist() == pytest.approx(expected, nan_ok=True)
     assert list(values.columns) == ["LRPC 10", "LRPC 20", "LRPC 40", "DFC", "PGDC"]
-    assert report.shown(values).loc[("fooling_percent", first)].tolist() == ["80.0", "81.0", "–", "84.0", "85.0"]
+    assert report.shown(values).loc[("fooling %", first)].tolist() == ["80.0", "81.0", "–", "84.0", "85.0"]
     comparison = pd.read_csv(out / "scenes" / "table_1.csv")
     near = (comparison[comparison.reading == list(tables.READINGS)[0]].verdict == "close").sum()
     assert f"{near} of 8 numbers of LRPC are near" in report.in_words("table_1", out)[0]
@@ -54,8 +54,8 @@ def test_other_profiles_weights_are_found_beside_those_that_were_named(tmp_path,
 
 def test_what_is_missing_is_said(out):
     words = report.bullets(report.in_words("table_1", out))
-    assert "- tiny-imagenet: no table_1 yet; `c2f-lrp reproduce --profile tiny-imagenet --root DIR` makes it." in words
-    assert "scenes: no table_1" not in words and "at most 40 steps of 10 on 30 of 40 images" in words
+    assert "- tiny-imagenet: no Table I yet; `c2f-lrp reproduce --profile tiny-imagenet --root DIR` makes it." in words
+    assert "scenes: no Table I" not in words and "at most 40 steps of 10 on 30 of 40 images" in words
     of_the_paper = [profile for profile in PROFILES.values() if profile.manifest]  # not a folder of one's own
     assert len(report.in_words("table_2", out)) == len(of_the_paper) and report.claims_beside("table_2", out).empty
     assert list(report.beside("table_2", out).index.get_level_values("source").unique()) == ["paper"]
