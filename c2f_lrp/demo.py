@@ -388,7 +388,7 @@ class Demo:
         code = base64.b64encode(buffer.getvalue()).decode()
         look = (
             f"<style>.c2f-thumb-{number} {{background: url(data:image/png;base64,{code}) 4px 4px / 48px 48px no-repeat "
-            "#f5f5f4; padding-left: 60px; text-align: left; line-height: 1.2; white-space: normal}</style>"
+            "#f5f5f4; padding: 0 2px 0 58px; text-align: left; line-height: 1.2; white-space: normal}</style>"
         )
         button = widgets.Button(
             description=example.title, tooltip=example.look, layout=Layout(width="144px", height="56px")
