@@ -318,7 +318,8 @@ class Demo:
         self.attack = widgets.Dropdown(
             options=list(ATTACKS), description="attack", tooltip="how the change to the image is found", **words
         )
-        narrow = words | dict(layout=Layout(width="150px", max_width="100%"))
+        # All that is above the pictures takes two lines of JupyterLab's at 1280 pixels, also while an attack runs.
+        wide, narrow = (words | dict(layout=Layout(width=width, max_width="100%")) for width in ("185px", "160px"))
         self.eps = widgets.SelectionSlider(
             options=[(f"{value:g}", value) for value in BOUNDS],
             value=10,
@@ -331,7 +332,7 @@ class Demo:
             interval=500, show_repeat=False, tooltip="play the attack's steps", layout=Layout(width="76px")
         )
         self.step = widgets.IntSlider(
-            0, 0, 1, description="step", tooltip="which of the attack's steps is shown", **narrow
+            0, 0, 1, description="step", tooltip="which of the attack's steps is shown", **wide
         )
         self.stop_button = widgets.Button(
             description="stop",
@@ -391,7 +392,7 @@ class Demo:
             "#f5f5f4; padding: 0 2px 0 58px; text-align: left; line-height: 1.2; white-space: normal}</style>"
         )
         button = widgets.Button(
-            description=example.title, tooltip=example.look, layout=Layout(width="144px", height="56px")
+            description=example.title, tooltip=example.look, layout=Layout(width="139px", height="56px")
         )
         button.add_class(f"c2f-thumb-{number}")
         button.on_click(lambda _: self.choose(example, row))
