@@ -286,7 +286,7 @@ def book(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    from c2f_lrp.files import atomic_write, writable_folder
+    from c2f_lrp.files import writable_folder
     from c2f_lrp.loading import open_reader
     from c2f_lrp.networks import FLAT
     from c2f_lrp.training import train as train_networks
@@ -307,11 +307,9 @@ def train(options: argparse.Namespace) -> int:
         read = partial(reader.read, processes=processes)
     writable_folder(options.out or profile.weights)  # before images are drawn or read, which takes minutes
     images = [read(split=split) for split in ("train", "validation")]
-    if options.hierarchy:
-        with atomic_write((options.out or profile.weights) / "hierarchy.csv") as part:
-            shutil.copyfile(options.hierarchy, part)
     command = f"c2f-lrp train --profile {profile.name} --seed {options.seed}" + (" --root DIR" if options.root else "")
     common = dict(out=options.out, seed=options.seed, command=command, device=options.device, pretrained=start)
+    common["hierarchy_csv"] = options.hierarchy
     with scheduler_of(options) as scheduler:
         rows = train_networks(profile, *images, **common, scheduler=scheduler)
     for row in rows:

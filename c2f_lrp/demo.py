@@ -133,6 +133,7 @@ class Trace:
     """An attack's course on one image so far: the clean image first, then an iterate for each step.
 
     pixels         (3, H, W) in [0, 255];  perturbations: up to K + 1 of this shape, in pixel units
+    labels         (coarse, fine), the classifier's own, each (1,)
     network        the attacked one;  names: of its labels;  org, adv: the labels of eq. (6) or (8)
     scores         as many arrays (M,): softmax of its logits
     """
@@ -140,6 +141,7 @@ class Trace:
     classifier: CoarseToFine
     attack: Attack
     pixels: Tensor
+    labels: tuple[Tensor, Tensor]
     network: nn.Module
     names: tuple[str, ...]
     org: int
@@ -149,6 +151,7 @@ class Trace:
     returned: int | None = None  # which iterate the attack returned, once it has; not always the last
     panels: dict = field(default_factory=dict)  # by step and reading, once they were asked for
     engines: dict = field(default_factory=dict)  # by reading: each reads the network once
+    doubts: list[str] | None = None  # of the classifier's labels, once they were asked for
 
     def panel(self, step: int, reading: dict) -> Panel:
         """What the network makes of an iterate, with the heatmaps of a reading of eqs. (3)-(4)."""
@@ -173,13 +176,13 @@ class Stopped(Exception):
 
 def start_trace(classifier: CoarseToFine, pixels: Tensor, attack: Attack) -> Trace:
     """The trace of an attack on one image (3, H, W) that has not begun."""
-    coarse, _ = classifier.predict(pixels[None])
+    coarse, fine = classifier.predict(pixels[None])
     network, names = level_network(classifier, attack.level, coarse.item())
     if len(names) < 2:
         raise ValueError(f"{classifier.hierarchy.coarse_names[coarse.item()]} has a single fine class: no fine attack")
     with torch.no_grad():
         org, adv = (label.item() for label in adversarial_labels(network(pixels[None])))
-    return Trace(classifier, attack, pixels, network, names, org, adv)
+    return Trace(classifier, attack, pixels, (coarse, fine), network, names, org, adv)
 
 
 def run_trace(trace: Trace, each: Callable[[], None] = lambda: None) -> Trace:
@@ -190,8 +193,7 @@ def run_trace(trace: Trace, each: Callable[[], None] = lambda: None) -> Trace:
         trace.scores.append(at.logits[0].detach().softmax(0).numpy())
         each()
 
-    labels = trace.classifier.predict(trace.pixels[None])
-    returned = trace.attack(trace.classifier, trace.pixels[None], *labels, watch=watch).perturbation[0]
+    returned = trace.attack(trace.classifier, trace.pixels[None], *trace.labels, watch=watch).perturbation[0]
     trace.returned = max(k for k, eta in enumerate(trace.perturbations) if torch.equal(eta, returned))
     return trace
 
@@ -316,7 +318,8 @@ class Demo:
         self.attack = widgets.Dropdown(
             options=list(ATTACKS), description="attack", tooltip="how the change to the image is found", **words
         )
-        narrow = words | dict(layout=Layout(width="185px", max_width="100%"))
+        # All that is above the pictures takes two lines of JupyterLab's at 1280 pixels, also while an attack runs.
+        wide, narrow = (words | dict(layout=Layout(width=width, max_width="100%")) for width in ("185px", "160px"))
         self.eps = widgets.SelectionSlider(
             options=[(f"{value:g}", value) for value in BOUNDS],
             value=10,
@@ -325,9 +328,11 @@ class Demo:
             continuous_update=False,
             **narrow,
         )
-        self.play = widgets.Play(interval=500, show_repeat=False, tooltip="play the attack's steps")
+        self.play = widgets.Play(
+            interval=500, show_repeat=False, tooltip="play the attack's steps", layout=Layout(width="76px")
+        )
         self.step = widgets.IntSlider(
-            0, 0, 1, description="step", tooltip="which of the attack's steps is shown", **narrow
+            0, 0, 1, description="step", tooltip="which of the attack's steps is shown", **wide
         )
         self.stop_button = widgets.Button(
             description="stop",
@@ -384,10 +389,10 @@ class Demo:
         code = base64.b64encode(buffer.getvalue()).decode()
         look = (
             f"<style>.c2f-thumb-{number} {{background: url(data:image/png;base64,{code}) 4px 4px / 48px 48px no-repeat "
-            "#f5f5f4; padding-left: 60px; text-align: left; line-height: 1.2; white-space: normal}</style>"
+            "#f5f5f4; padding: 0 2px 0 58px; text-align: left; line-height: 1.2; white-space: normal}</style>"
         )
         button = widgets.Button(
-            description=example.title, tooltip=example.look, layout=Layout(width="163px", height="56px")
+            description=example.title, tooltip=example.look, layout=Layout(width="139px", height="56px")
         )
         button.add_class(f"c2f-thumb-{number}")
         button.on_click(lambda _: self.choose(example, row))
@@ -476,15 +481,14 @@ class Demo:
         try:
             run_trace(trace, each)
             self.traces[key] = trace
+            assert trace.returned is not None
+            self.show_step(trace.returned)
         except Stopped:
             pass
         except (ValueError, TypeError) as error:  # TypeError: of a layer that no rule is known for
             self.say(str(error))
-            return
         finally:
             self.set_busy(False)
-        if trace.returned is not None:
-            self.show_step(trace.returned)
 
     def stop(self) -> None:
         """Stop the attack that runs, if one does, and wait until it has."""
@@ -551,7 +555,9 @@ class Demo:
     def doubts(self, before: Panel) -> list[str]:
         if get_profile(self.choice.profile).drawn:
             return []  # its classes are all that it is shown
-        return doubts(self.trace.classifier, self.trace.pixels, before)
+        if self.trace.doubts is None:
+            self.trace.doubts = doubts(self.trace.classifier, self.trace.pixels, before)
+        return self.trace.doubts
 
     def default_look(self, org: str, adv: str) -> str:
         return f"The attack lowers what speaks for {org} against the runner-up, {adv}."

@@ -17,12 +17,13 @@ For photographs in folders of one's own there is a shorter form, with the column
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from c2f_lrp.files import csv_rows
 
@@ -33,6 +34,7 @@ N_IMAGENET = 1000
 # letters, or keep them apart, in Persian and in scripts of India.
 NAME_SIGNS = " -_\u200c\u200d"
 LONGEST_NAME = 200  # bytes in UTF-8
+MOST_LINES = 10  # at fault that an error names
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,15 @@ class Hierarchy:
 
     @classmethod
     def from_csv(cls, path, known: Mapping[str, int] | None = None) -> "Hierarchy":
-        """Read a manifest and check that it is a partition; errors name the file and the line at fault.
+        """Read a manifest and check that it is a partition; an error names the file and up to ten lines at fault.
 
         A class is unknown if its id is neither a wnid nor `coarse/name`, if ImageNet has no such index, or if
         it is not in `known`, {id: class_index}, where that is given.
         """
         path = Path(path)
-        rows = _read_rows(path)
-        _check_classes(path, rows, known)
-        _check_partition(path, rows)
-        _check_imagenet_order(path, rows)
+        rows, problems = _read_rows(path)
+        _refuse(path, [*problems, *_unknown_classes(rows, known), *_repeated(rows)])
+        _refuse(path, [*_gaps(rows), *_out_of_order(rows)])
         coarse_names = tuple(dict.fromkeys(row["coarse"] for _, row in rows))
         groups = [
             sorted((row for _, row in rows if row["coarse"] == coarse), key=lambda row: row["fine_index"])
@@ -129,7 +130,7 @@ class Hierarchy:
 
     @classmethod
     def from_folders_csv(cls, path) -> "Hierarchy":
-        """Read the short form of a manifest, or a whole one; errors name the file and the line at fault.
+        """Read the short form of a manifest, or a whole one; an error names the file and up to ten lines at fault.
 
         Fine classes are numbered in the order of their lines. At least two coarse classes must be there.
         """
@@ -137,67 +138,80 @@ class Hierarchy:
         header = _read_header(path)
         if "wnid" in header:
             return cls.from_csv(path)
-        rows = _read_rows(path, FOLDER_COLUMNS if "name" in header else FOLDER_COLUMNS[:2])
-        _check_folders(path, rows)
+        rows, problems = _read_rows(path, FOLDER_COLUMNS if "name" in header else FOLDER_COLUMNS[:2])
+        _refuse(path, [*problems, *_wrong_folders(rows)])
         groups: dict[str, list[dict]] = {}
         for _, row in rows:
             groups.setdefault(row["coarse"], []).append(row)
         if len(groups) < 2:
-            _fail(path, rows[-1][0], f"all classes are of {rows[0][1]['coarse']!r}, must be two coarse classes or more")
+            only = rows[0][1]["coarse"]
+            _refuse(path, [(rows[-1][0], f"all classes are of {only!r}, must be two coarse classes or more")])
         names = tuple(tuple(row["name"] for row in group) for group in groups.values())
         return cls(tuple(groups), names, tuple(tuple(row["folder"] for row in group) for group in groups.values()))
 
 
-def _fail(path, line, problem):
-    raise ValueError(f"{path}, line {line}: {problem}")
+# A problem: (line number in the file, what is wrong there).
+Problem: TypeAlias = tuple[int, str]
+Rows: TypeAlias = list[tuple[int, dict[str, Any]]]  # (line number, row)
 
 
-def _read_header(path) -> list[str]:
+def _refuse(path: Path, problems: list[Problem]) -> None:
+    """Raise ValueError for the lines at fault, each with the first of its problems, if there are any."""
+    lines = sorted({line: f"line {line}: {problem}" for line, problem in reversed(problems)}.items())
+    if lines:
+        rest = len(lines) - MOST_LINES
+        more = f"; and {rest} more line{'s' if rest > 1 else ''}" if rest > 0 else ""
+        raise ValueError(f"{path}, {'; '.join(text for _, text in lines[:MOST_LINES])}{more}")
+
+
+def _read_header(path: Path) -> list[str]:
     return [cell.strip() for cell in (csv_rows(path) or [(1, [])])[0][1]]
 
 
-def _read_rows(path, columns=COLUMNS) -> list[tuple[int, dict]]:
-    """[(line number in the file, row)]: every cell present and filled, indices whole numbers, coarse a file's name."""
-    rows = []
+def _read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[Rows, list[Problem]]:
+    """The rows that have every cell present and filled and whole numbers for indices, and what is wrong with others.
+
+    Also a coarse class that cannot name a file is a problem. Raises ValueError for other columns and for no rows.
+    """
     header = _read_header(path)
     if sorted(header) != sorted(columns):
         missing, extra = [c for c in columns if c not in header], [c for c in header if c not in columns]
-        _fail(
-            path,
-            1,
-            f"columns {','.join(header) or '(none)'}: must be {','.join(columns)}, each once"
-            f" (missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})",
-        )
+        told = f"(missing: {', '.join(missing) or 'none'}; extra: {', '.join(extra) or 'none'})"
+        columns_are = f"columns {','.join(header) or '(none)'}: must be {','.join(columns)}, each once {told}"
+        _refuse(path, [(1, columns_are)])
+    rows: Rows = []
+    problems: list[Problem] = []
     for line, cells in csv_rows(path)[1:]:
         if len(cells) != len(header):
-            _fail(path, line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}")
+            problems.append((line, f"{len(cells)} cells, must be {len(header)}: {','.join(header)}"))
+            continue
         row: dict[str, Any] = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-        for key in columns:
-            if not row[key]:
-                _fail(path, line, f"{key} is empty, must be given")
-        for key in [key for key in ("class_index", "fine_index") if key in columns]:
-            if not re.fullmatch("[0-9]{1,9}", row[key]):
-                _fail(path, line, f"{key} {row[key]!r} must be a whole number, 0 or more")
-            row[key] = int(row[key])
-        rows.append((line, row))
-    if not rows:
-        _fail(path, 1, "no class follows the column names, must be one row per fine class")
-    _check_coarse(path, rows)
-    return rows
+        indices = [key for key in ("class_index", "fine_index") if key in columns]
+        wrong = [(line, f"{key} is empty, must be given") for key in columns if not row[key]] or [
+            (line, f"{key} {row[key]!r} must be a whole number, 0 or more")
+            for key in indices
+            if not re.fullmatch("[0-9]{1,9}", row[key])
+        ]
+        problems += wrong
+        if not wrong:
+            rows.append((line, row | {key: int(row[key]) for key in indices}))
+    if not rows and not problems:
+        problems = [(1, "no class follows the column names, must be one row per fine class")]
+    return rows, [*problems, *_unfit_coarse(rows)]
 
 
-def _check_coarse(path, rows):
+def _unfit_coarse(rows: Rows) -> Iterator[Problem]:
     """Each coarse class can name a file of weights, and no two of them the same one."""
-    first = {}
+    first: dict[str, tuple[str, int]] = {}
     for line, row in rows:
         coarse = row["coarse"]
         if not all(character in NAME_SIGNS or unicodedata.category(character)[0] in "LMN" for character in coarse):
-            _fail(path, line, f"coarse {coarse!r} must consist of letters, digits, spaces, - and _")
+            yield line, f"coarse {coarse!r} must consist of letters, digits, spaces, - and _"
         if len(coarse.encode()) > LONGEST_NAME:  # a file's name ends at 255 bytes
-            _fail(path, line, f"coarse {coarse[:20]!r}... has {len(coarse.encode())} bytes, at most {LONGEST_NAME}")
+            yield line, f"coarse {coarse[:20]!r}... has {len(coarse.encode())} bytes, at most {LONGEST_NAME}"
         other, on = first.setdefault(same_file(coarse), (coarse, line))
         if other != coarse:
-            _fail(path, line, f"coarse {coarse!r} would name the same file of weights as {other!r} on line {on}")
+            yield line, f"coarse {coarse!r} would name the same file of weights as {other!r} on line {on}"
 
 
 def file_name(coarse: str) -> str:
@@ -210,75 +224,77 @@ def same_file(coarse: str) -> str:
     return unicodedata.normalize("NFKC", file_name(coarse)).casefold()
 
 
-def _check_folders(path, rows):
+def _wrong_folders(rows: Rows) -> Iterator[Problem]:
     """Each row names a folder below the folder of photographs, once; names are filled in and told apart."""
-    first = {}
+    first: dict[tuple, int] = {}
     for line, row in rows:
         folder = PurePosixPath(row["folder"])
         if folder.is_absolute() or ".." in folder.parts or set("\\:") & set(row["folder"]):
-            _fail(path, line, f"folder {row['folder']!r} must lie below the folder of photographs, such as birds/owl")
+            yield line, f"folder {row['folder']!r} must lie below the folder of photographs, such as birds/owl"
         row["folder"] = str(folder)
         row.setdefault("name", folder.name)
         for what, key in (("folder", row["folder"]), ("(coarse, name)", (row["coarse"], row["name"]))):
-            if (what, key) in first:
-                _fail(path, line, f"{what} {key!r} must be there once, is already on line {first[what, key]}")
-            first[what, key] = line
+            if first.setdefault((what, key), line) != line:
+                yield line, f"{what} {key!r} must be there once, is already on line {first[what, key]}"
 
 
-def _check_classes(path, rows, known):
+def _unknown_classes(rows: Rows, known: Mapping[str, int] | None) -> Iterator[Problem]:
     """Each row names a class that can exist: all that is knowable without ImageNet, and what `known` adds."""
     for line, row in rows:
         id_, index = row["wnid"], row["class_index"]
         is_wnid = re.fullmatch("n[0-9]{8}", id_)
         own_id = f"{row['coarse']}/{row['name']}"
         if not is_wnid and id_ != own_id:
-            _fail(path, line, f"unknown class {id_!r}, must be a wnid such as n01440764, or {own_id!r}")
+            yield line, f"unknown class {id_!r}, must be a wnid such as n01440764, or {own_id!r}"
         if is_wnid and index >= N_IMAGENET:
-            _fail(path, line, f"unknown class_index {index} for {id_}, must be within 0..{N_IMAGENET - 1}")
+            yield line, f"unknown class_index {index} for {id_}, must be within 0..{N_IMAGENET - 1}"
         if known is not None and id_ not in known:
-            _fail(path, line, f"unknown class {id_!r}, must be one of the {len(known)} known ones")
-        if known is not None and index != known[id_]:
-            _fail(path, line, f"class_index {index} for {id_}, must be {known[id_]}")
+            yield line, f"unknown class {id_!r}, must be one of the {len(known)} known ones"
+        elif known is not None and index != known[id_]:
+            yield line, f"class_index {index} for {id_}, must be {known[id_]}"
 
 
-def _check_partition(path, rows):
-    """Every class once, and the fine indices of a coarse class 0, 1, 2, ..."""
-    keys = {
+def _repeated(rows: Rows) -> Iterator[Problem]:
+    """Every class is there once."""
+    keys: dict[str, Callable[[dict], Any]] = {
         "wnid": lambda row: row["wnid"],
         "class_index": lambda row: row["class_index"],
         "(coarse, fine_index)": lambda row: (row["coarse"], row["fine_index"]),
     }
     for what, key in keys.items():
-        first = {}
+        first: dict[Any, int] = {}
         for line, row in rows:
-            if key(row) in first:
-                on = first[key(row)]
-                _fail(path, line, f"{what} {key(row)!r} must be there once, is already on line {on}")
-            first[key(row)] = line
-    sizes, used = {}, set()
-    for _, row in rows:
-        sizes[row["coarse"]] = sizes.get(row["coarse"], 0) + 1
-        used.add((row["coarse"], row["fine_index"]))
+            on = first.setdefault(key(row), line)
+            if on != line:
+                yield line, f"{what} {key(row)!r} must be there once, is already on line {on}"
+
+
+def _gaps(rows: Rows) -> Iterator[Problem]:
+    """The fine indices of a coarse class are 0, 1, 2, ..."""
+    sizes = Counter(row["coarse"] for _, row in rows)
+    used = {(row["coarse"], row["fine_index"]) for _, row in rows}
     for line, row in rows:
-        size = sizes[row["coarse"]]
+        coarse, size = row["coarse"], sizes[row["coarse"]]
         if row["fine_index"] >= size:  # no pair is there twice, so a gap shows as one too large
-            gap = min(j for j in range(size) if (row["coarse"], j) not in used)
-            _fail(
-                path,
+            gap = min(j for j in range(size) if (coarse, j) not in used)
+            yield (
                 line,
-                f"fine_index {row['fine_index']} of {row['coarse']!r} leaves a gap, {gap} is missing: "
-                f"the {size} fine classes of {row['coarse']!r} must be numbered 0..{size - 1}",
+                (
+                    f"fine_index {row['fine_index']} of {coarse!r} leaves a gap, {gap} is missing: "
+                    f"the {size} fine classes of {coarse!r} must be numbered 0..{size - 1}"
+                ),
             )
 
 
-def _check_imagenet_order(path, rows):
+def _out_of_order(rows: Rows) -> Iterator[Problem]:
     """ImageNet's 1000 classes are numbered in order of wnid, so a slip can show without that list."""
     imagenet = sorted((row["class_index"], row["wnid"], line) for line, row in rows if "/" not in row["wnid"])
     for (_, below, below_line), (index, id_, line) in pairwise(imagenet):
         if id_ < below:
-            _fail(
-                path,
+            yield (
                 line,
-                f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
-                "ImageNet numbers its classes in order of wnid",
+                (
+                    f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
+                    "ImageNet numbers its classes in order of wnid"
+                ),
             )

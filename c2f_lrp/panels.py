@@ -1,6 +1,7 @@
 """Figures 1 and 2: which image they show, chosen by a rule, and what each of their columns holds."""
 
 import dataclasses
+import functools
 from collections import Counter
 
 import pandas as pd
@@ -155,10 +156,11 @@ def panel(
     labels = [torch.tensor([label], device=attacked.device) for label in (org, adv)]
     heatmaps = [heatmap[0].detach() for heatmap in lrp.relevances(attacked, labels)]
     norms = [signed_norm(heatmap[None].clamp(min=0), p=1).item() for heatmap in heatmaps]
+    logits = functools.cache(lambda network: network(attacked))  # the explained network is often one of the other two
     with torch.no_grad():
-        scores = lrp.classifier(attacked).softmax(1)[0, [org, adv]].tolist()
-        coarse_score, coarse = best(classifier.coarse(attacked))
-        fine_score, fine = best(classifier.fine[coarse](attacked))
+        scores = logits(lrp.classifier).softmax(1)[0, [org, adv]].tolist()
+        coarse_score, coarse = best(logits(classifier.coarse))
+        fine_score, fine = best(logits(classifier.fine[coarse]))
     after = coarse, fine, coarse_score, fine_score
     return Panel(title, attacked[0], perturbation, *heatmaps, *norms, *scores, *after)  # type: ignore[call-arg]
 

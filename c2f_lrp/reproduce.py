@@ -147,8 +147,8 @@ def run_notebooks(
             print(f"\n{path.name}: its kernel died, perhaps for want of memory; try fewer images", file=sys.stderr)
             return 1
     written = sorted(path for path in folder.iterdir() if path.stat().st_mtime >= started - 1)
-    print(f"\n{len(chosen)} notebooks ran in {time.time() - started:.0f} s; executed copies are in {executed}")
-    print(f"{len(written)} files were written to {folder}:")
+    print(f"\nnotebooks run: {len(chosen)}, in {time.time() - started:.0f} s; executed copies are in {executed}")
+    print(f"files written to {folder}: {len(written)}")
     print("  " + "\n  ".join(path.name for path in written))
     return 0
 

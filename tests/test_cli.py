@@ -61,7 +61,7 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
     assert cli.main(arguments) == 0
     assert not ran.exists() and len(list(data.iterdir())) == 6
     printed, shown = capfd.readouterr()
-    assert "2 notebooks ran" in printed and "1 files were written" in printed and "word.txt" in printed
+    assert "notebooks run: 2, in " in printed and f"written to {stage.out / 'scenes'}: 1\n  word.txt" in printed
     assert re.search(r"cell \d/\d .*, a < b: 100% 40/40 ", shown)  # the bar in the notebook, not the one of its cells
     assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
     assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").glob("[!.]*")) == [

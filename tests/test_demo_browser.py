@@ -1,12 +1,14 @@
-"""The demo as a teacher opens it, JupyterLab in Debian's Chromium: all cells run, a slider moves, the picture changes.
+"""The demo as a teacher opens it, in Debian's Chromium: the notebook in JupyterLab, and Voilà's page without code.
 
 Screenshots go to the test's temporary folder, and to the folder that C2F_LRP_SCREENSHOTS names.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -36,14 +38,9 @@ FLAGS = (
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
 
 
-@pytest.fixture
-def server(tmp_path):
-    """JupyterLab on a free port of this machine alone, with a copy of the notebook; its address with its token."""
-    (tmp_path / "work").mkdir()
-    shutil.copy(NOTEBOOKS / "00_demo.ipynb", tmp_path / "work")
-    settings = tmp_path / "config" / "labconfig" / "default_setting_overrides.json"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(SETTINGS))
+@contextlib.contextmanager
+def started(command: list[str], tmp_path: Path):
+    """A server with Jupyter's folders of its own; the process, and where it logs."""
     places = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_RUNTIME_DIR": "runtime",
@@ -53,31 +50,60 @@ def server(tmp_path):
         "IPYTHONDIR": "ipython",
     }
     environment = os.environ | {name: str(tmp_path / folder) for name, folder in places.items()}
+    (tmp_path / "work").mkdir(exist_ok=True)
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path / "work",
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # its kernels too
+            process.wait(timeout=60)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """JupyterLab on a free port of this machine alone, with a copy of the notebook; its address with its token."""
+    (tmp_path / "work").mkdir()
+    shutil.copy(NOTEBOOKS / "00_demo.ipynb", tmp_path / "work")
+    settings = tmp_path / "config" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(SETTINGS))
     options = "--no-browser --allow-root --ip=127.0.0.1 --port=0 --LabApp.extension_manager=readonly".split()
-    log = open(tmp_path / "server.log", "w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options],
-        cwd=tmp_path / "work",
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with started(["jupyterlab", *options], tmp_path) as process:
 
-    def address(_):
-        assert process.poll() is None, (tmp_path / "server.log").read_text()
-        for path in (tmp_path / "runtime").glob("jpserver-*.json"):
-            told = json.loads(path.read_text() or "{}")
-            url = f"{told['url']}api/status?token={told['token']}"
-            with urllib.request.urlopen(url, timeout=10):
-                return f"{told['url']}doc/tree/00_demo.ipynb?token={told['token']}"
+        def address(_):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            for path in (tmp_path / "runtime").glob("jpserver-*.json"):
+                told = json.loads(path.read_text() or "{}")
+                url = f"{told['url']}api/status?token={told['token']}"
+                with urllib.request.urlopen(url, timeout=10):
+                    return f"{told['url']}doc/tree/00_demo.ipynb?token={told['token']}"
 
-    try:
         yield WebDriverWait(None, PATIENCE, ignored_exceptions=[OSError, ValueError, KeyError]).until(address)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its kernels too
-        process.wait(timeout=60)
-        log.close()
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The address of what c2f-lrp demo --page serves."""
+    pytest.importorskip("voila")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with started(["c2f_lrp.cli", "demo", "--page", "--", "--no-browser", f"--port={port}"], tmp_path) as process:
+
+        def address(_):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            with socket.create_connection(("127.0.0.1", port), timeout=10):
+                return f"http://127.0.0.1:{port}/"
+
+        yield WebDriverWait(None, PATIENCE, ignored_exceptions=[OSError]).until(address)
 
 
 @pytest.fixture
@@ -102,17 +128,40 @@ def differs(a: Image.Image, b: Image.Image) -> Image.Image | None:
     return a if a.size != b.size or ImageChops.difference(a, b).getbbox() else None
 
 
-def test_the_demo_in_jupyterlab(server, browser, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """Where screenshots go."""
     folder = Path(os.environ.get("C2F_LRP_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
-    def until(what):
+
+@pytest.fixture
+def until(browser, folder):
+    """Waits until a function of the browser gives something."""
+
+    def wait(what):
         try:
             return WebDriverWait(browser, PATIENCE, ignored_exceptions=[WebDriverException, ValueError]).until(what)
         except TimeoutException:
             browser.save_screenshot(folder / "in_vain.png")
             raise
 
+    return wait
+
+
+def drawn(b):
+    """The first row of pictures, once all are decoded."""
+    row = b.find_element(By.CSS_SELECTOR, ".c2f .row")
+    ready = "return [...arguments[0].querySelectorAll('img')].every(i => i.complete && i.naturalWidth >= 64)"
+    return len(row.find_elements(By.TAG_NAME, "img")) == 5 and b.execute_script(ready, row) and row
+
+
+def text(b) -> str:
+    return b.find_element(By.CSS_SELECTOR, ".c2f").text
+
+
+def test_the_demo_in_jupyterlab(server, browser, until, folder, tmp_path):
     def one(xpath: str):
         return until(lambda b: next((e for e in b.find_elements(By.XPATH, xpath) if e.is_displayed()), None))
 
@@ -122,17 +171,8 @@ def test_the_demo_in_jupyterlab(server, browser, tmp_path):
         until(drawn).screenshot(str(tmp_path / "picture.png"))
         return Image.open(tmp_path / "picture.png").convert("RGB")
 
-    def drawn(b):
-        """The first row of pictures, once all are decoded."""
-        row = b.find_element(By.CSS_SELECTOR, ".c2f .row")
-        ready = "return [...arguments[0].querySelectorAll('img')].every(i => i.complete && i.naturalWidth >= 64)"
-        return len(row.find_elements(By.TAG_NAME, "img")) == 5 and b.execute_script(ready, row) and row
-
-    def text() -> str:
-        return browser.find_element(By.CSS_SELECTOR, ".c2f").text
-
     def says(words: str):
-        return until(lambda b: words in text())
+        return until(lambda b: words in text(b))
 
     browser.get(server)
     one("//span[contains(@class, 'jp-StatusBar-TextItem')][contains(., '| Idle')]")  # the kernel is there
@@ -141,7 +181,7 @@ def test_the_demo_in_jupyterlab(server, browser, tmp_path):
     until(drawn)
     first = picture("1_run")
     says("FOOLED")
-    steps = until(lambda b: text().split("step ")[1].split(" of ")[1].split()[0])
+    steps = until(lambda b: text(b).split("step ")[1].split(" of ")[1].split()[0])
     says(f"step {steps} of {steps}")
 
     one(labelled("step") + "//div[contains(@class, 'noUi-handle')]").send_keys(Keys.HOME)
@@ -165,3 +205,27 @@ def test_the_demo_in_jupyterlab(server, browser, tmp_path):
     assert not browser.find_elements(By.CSS_SELECTOR, ".jp-Dialog, [data-mime-type='application/vnd.jupyter.stderr']")
     assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error']")
     assert "Error displaying widget" not in browser.page_source
+
+
+TOO_WIDE = """
+return [...document.querySelectorAll('*')]
+    .filter(e => e.offsetWidth && (e.getBoundingClientRect().right > innerWidth + 1
+        || (e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))))
+    .map(e => `${e.tagName} ${e.className}`)
+"""
+
+
+def test_the_page_without_code_runs_by_itself_on_a_telephone(page, browser, until, folder):
+    narrow = {"width": 480, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    browser.get(page)
+    until(lambda b: "FOOLED" in text(b) and drawn(b))
+    browser.save_screenshot(folder / "5_page.png")
+    assert browser.execute_script("return innerWidth") == 480
+    assert browser.execute_script(TOO_WIDE) == []
+    shown = browser.find_element(By.TAG_NAME, "body").text
+    assert "Run All Cells" not in shown and "import" not in shown
+    before = text(browser)
+    until(lambda b: b.find_element(By.XPATH, "//button[contains(., 'it fails')]")).click()
+    until(lambda b: "not fooled" in text(b) and text(b) != before)
+    assert browser.execute_script(TOO_WIDE) == []

@@ -206,3 +206,26 @@ def test_paper_values_hold_both_tables_in_full():
         "fine_accuracy_percent_min": 78,
         "fine_accuracy_percent_max": 90,
     }
+
+
+def test_all_bad_lines_are_named_at_once_each_with_its_first_problem(tmp_path):
+    lines = [ALL, "n01440764,0,tench,fish,0", "n01440764,0,x,fish,1", "n01514668,seven,,b/d,0", "short", "a/b,9,b,a/,0"]
+    path = written(tmp_path, lines)
+    with pytest.raises(ValueError) as error:
+        Hierarchy.from_csv(path)
+    assert str(error.value) == (
+        f"{path}, line 3: wnid 'n01440764' must be there once, is already on line 2; "
+        "line 4: name is empty, must be given; "
+        f"line 5: 1 cells, must be 5: {ALL}; "
+        "line 6: coarse 'a/' must consist of letters, digits, spaces, - and _"
+    )
+
+
+@pytest.mark.parametrize("n", [10, 11, 13])
+def test_of_many_bad_lines_ten_are_named_and_the_rest_counted(tmp_path, n):
+    path = written(tmp_path, ["folder,coarse", "a,x", "b,y", *(f"c{k}," for k in range(n))])
+    with pytest.raises(ValueError) as error:
+        Hierarchy.from_folders_csv(path)
+    assert re.findall(r"line (\d+): coarse is empty", str(error.value)) == [str(4 + k) for k in range(10)]
+    rest = {10: "must be given", 11: "; and 1 more line", 13: "; and 3 more lines"}[n]
+    assert str(error.value).endswith(rest) and "\n" not in str(error.value)

@@ -19,6 +19,7 @@ from torch import nn
 from c2f_lrp.classifier import Classifier
 from c2f_lrp.lrp import BIASES, INITS, LRP, RULES
 from c2f_lrp.lrp.affine import Affine
+from c2f_lrp.lrp.rules import start
 from c2f_lrp.objectives import lrp_loss
 
 READINGS = [(init, bias) for init in INITS for bias in BIASES]
@@ -302,6 +303,29 @@ def test_networks_of_torchvision(name):
     # A few of a million units may lie within the step of their kink.
     assert abs(slope - (gradient * direction).sum().item()) < 1e-3 * gradient.norm().item()
     assert gradient.norm() > 1e-9
+
+
+def test_behind_linear_bottlenecks_relevance_is_lost_where_no_contribution_is_positive_and_nowhere_else():
+    """A unit below zero, which no ReLU follows, is relevant where the next weight is negative, too. Where all that it
+    adds up is negative, the (a_i w_ij)+ of eq. (4) are zero and nothing is handed on. There are no biases here.
+    """
+    torch.manual_seed(0)
+    network, pixels = torchvision.models.mnasnet0_5(weights=None), random_pixels(1, 64, 64, seed=1)
+    lrp, labels = LRP(Classifier(network).double().eval(), "one_hot", "ignore"), LABELS[:1]
+    values, lost = {0: lrp.inputs(pixels)[0]}, 0.0
+    with torch.no_grad():
+        logits, way_back = lrp.forward(pixels)
+        for step, _ in way_back:
+            values[step.output] = step.operation(*(values[i] for i in step.inputs))
+        on_its_way = lrp.backward(way_back, [start(logits, labels, "one_hot")])
+        for (step, _), at in zip(reversed(way_back), on_its_way, strict=False):  # the pixels come last, without a step
+            if isinstance(step.operation, Affine) and not step.of_image:
+                positive = step.operation.positive(step.operation.halves(values[step.inputs[0]]))
+                stuck = (positive <= 0) & (at[step.output][0] > 0)
+                assert (values[step.output][stuck] < 0).all()
+                lost += at[step.output][0][stuck].sum().item()
+    assert lost > 0.01
+    assert lrp.relevance(pixels, labels).sum().item() == pytest.approx(1 - lost, abs=1e-10)
 
 
 # --------------------------------------------------------------------------------------------- what is read, and how

@@ -1,6 +1,8 @@
 """Training: resumable to the bit, weights refused when they are not the recorded ones."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,6 +54,25 @@ def test_an_interrupted_training_ends_with_the_same_weights(drawn, tmp_path, mon
     loaded = c2f_lrp.load_classifier("scenes", tmp_path / "pieces")
     x, y = training_run.labelled(drawn[1], None)
     assert f"{trainer.accuracy(loaded.coarse, x, y):.4f}" == other[0]["accuracy"]
+
+
+def test_a_second_training_in_the_same_folder_is_refused_and_changes_nothing(drawn, tmp_path):
+    """The first is another process; once that is dead, nothing is held."""
+    classes = tmp_path / "other.csv"
+    classes.write_text("folder,coarse\na,x\nb,y\n", encoding="utf-8")
+    lock = str(tmp_path / "out" / ".lock")
+    hold = f"from c2f_lrp.files import alone\nwith alone({lock!r}, ''): print('held', flush=True); input()"
+    first = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        first.stdout.readline()
+        with pytest.raises(OSError, match=f"another run trains in {tmp_path / 'out'} .it holds .*; wait until it ends"):
+            training.train(SMALL, *drawn, out=tmp_path / "out", command="test", hierarchy_csv=classes)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    finally:
+        first.kill()
+        first.communicate()
+    quick = dataclasses.replace(SMALL, coarse_epochs=1)
+    assert len(training.train(quick, *drawn, out=tmp_path / "out", command="test")) == 9
 
 
 def test_a_wider_coarse_network_starts_from_a_flat_network_of_its_own(drawn, tmp_path):

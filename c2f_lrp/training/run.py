@@ -17,6 +17,7 @@ the fifth that the split holds out: accuracies on it flatter the networks.
 """
 
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from tqdm.auto import tqdm
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints, write_checkpoints
 from c2f_lrp.datasets import Images
 from c2f_lrp.datasets.imagenet import Photographs
+from c2f_lrp.files import alone, atomic_write, writable_folder
 from c2f_lrp.files import sha256 as sha256_of
-from c2f_lrp.files import writable_folder
 from c2f_lrp.networks import load_network, network_file, save_network
 from c2f_lrp.profiles import Profile
 from c2f_lrp.training.trainer import CUTMIX, Job, accuracy, fast_bfloat16, finished, last_epoch, read_state, write_state
@@ -46,6 +47,7 @@ def train(
     device: str = "cpu",
     pretrained: Path | None = None,
     scheduler: str | None = None,
+    hierarchy_csv: Path | None = None,
 ) -> list[dict]:
     """Train the nine networks of a profile; write their weights and a row each in checkpoints.csv; return the rows.
 
@@ -55,10 +57,33 @@ def train(
 
     Profiles whose networks are fine-tuned take `Photographs`, and start from the weight file `pretrained`.
     scheduler: the address of a Dask scheduler, on whose workers the networks are then trained, side by side where none
-    waits for another; on their GPU where they have one.
+    waits for another; on their GPU where they have one. hierarchy_csv: the classes of a profile without a manifest; a
+    copy stays beside the weights.
+
+    Raises OSError where another process trains in the same folder.
     """
-    hierarchy = profile.hierarchy(out)
     folder = writable_folder(out or profile.weights)
+    with alone(folder / ".lock", f"trains in {folder}"):
+        if hierarchy_csv is not None:
+            with atomic_write(folder / "hierarchy.csv") as part:
+                shutil.copyfile(hierarchy_csv, part)
+        return train_in(folder, profile, training, validation, out, seed, command, device, pretrained, scheduler)
+
+
+def train_in(
+    folder: Path,
+    profile: Profile,
+    training: Images | Photographs,
+    validation: Images | Photographs,
+    out: Path | None,
+    seed: int,
+    command: str,
+    device: str,
+    pretrained: Path | None,
+    scheduler: str | None,
+) -> list[dict]:
+    """`train`, once nobody else does so in this folder."""
+    hierarchy = profile.hierarchy(out)
     table = checkpoints_table(profile, out)
     size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
     common: dict[str, Any] = dict(
