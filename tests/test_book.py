@@ -110,7 +110,6 @@ def test_headings_of_results_are_words(book):
 def test_there_is_one_search_field(book):
     text = (book / "book/index.html").read_text(encoding="utf-8")
     assert len(re.findall(r'class="[^"]*search-button-field', text)) == 1
-    assert 'id="pst-header"' not in text  # a bar that would hold another
 
 
 def test_slides_need_no_network(book):
@@ -144,7 +143,8 @@ def show(browser, page: Path, width: int, height: int) -> None:
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(page.as_uri())
-    browser.execute_async_script("MathJax.startup.promise.then(arguments[0])")
+    wait = "window.MathJax ? MathJax.startup.promise.then(arguments[0]) : arguments[0]()"  # not every page has any
+    browser.execute_async_script(wait)
 
 
 PAGES = [
