@@ -122,7 +122,7 @@ def differences(comparison: pd.DataFrame) -> list[str]:
 def claims_in_words(claims: pd.DataFrame) -> list[str]:
     """A sentence for each shape of the table (`shape_claims`): where it holds, the paper and our readings."""
     return [
-        f"{claim[0].upper()}{claim[1:]}: "
+        f"{claim[0].upper() if claim[0].isascii() else claim[0]}{claim[1:]}: "  # ρ stays small: Ρ reads as a P
         + ", ".join(f"{who} **{'yes' if holds else 'no'}**" for who, holds in row.items())
         + "."
         for claim, row in claims.iterrows()
