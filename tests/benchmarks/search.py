@@ -300,7 +300,8 @@ def judged(distances: pd.DataFrame, default: tuple[str, int], candidates: str) -
     table["low"], table["high"] = zip(*ends, strict=True)
     table = table.sort_values(["profile", "chooses"], ignore_index=True)
     usable = table[table.setting.str.contains(candidates)]
-    mean = usable.groupby(["setting", "K"]).chooses.mean()
+    by_profile = usable.pivot(index=["setting", "K"], columns="profile", values="chooses")
+    mean = by_profile.dropna().mean(axis=1)  # some settings were tried on one profile only
     best = mean.idxmin()
     verdict = {"candidate": best, "default": default}
     for profile in table.profile.unique():
