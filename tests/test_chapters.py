@@ -97,3 +97,14 @@ def test_chapter_11_one_reading_fools_fewer_on_every_network(name):
         assert (float(needs.ours) > float(needs.paper)) == (profile != "imagenet-lite"), profile
         if name == "table_1":
             assert (over(values, own, LOGIT, "rho_2") < 0).all(), profile
+
+
+def test_tiny_imagenets_page_says_what_moves():
+    page = (paths.REPOSITORY / "notebooks/book/reference/results_tiny-imagenet.md").read_text(encoding="utf-8")
+    claims = pd.read_csv(paths.REPOSITORY / "figures/tiny-imagenet/explainability_claims.csv", keep_default_na=False)
+    moves = claims[claims.claim == "attention moves"]
+    shown = moves[moves.verdict != "not shown"]
+    assert set(zip(shown.half, shown.measure, shown.verdict, strict=True)) == {("away", "heatmap", "supported")}
+    assert set(zip(shown.attack, shown.reading, strict=True)) == {("LRPC", LOGIT), ("MarginC", "")}
+    assert "one part is supported" in page and "by 1.6 to 1.7 points" in page
+    assert {round(-100 * mean, 1) for mean in shown["mean"]} == {1.6, 1.7}
