@@ -46,11 +46,11 @@ def main() -> None:
     torch.set_num_threads(2)
     classifier = c2f_lrp.load_classifier("imagenet-lite")
     network = classifier.fine[classifier.hierarchy.coarse_names.index(LEVEL)]
-    scenes = F.interpolate(c2f_lrp.load_images("scenes", limit=8).pixels, (224, 224), mode="bilinear").clamp(0, 255)
+    scenes = F.interpolate(c2f_lrp.load_images("scenes", limit=4).pixels, (224, 224), mode="bilinear").clamp(0, 255)
     every = network(scenes[:1]).shape[1] - 1
     default = DFF().candidates
     lines = {}
-    for n in (1, 8):
+    for n in (1, 4):
         pixels = scenes[:n]
         jobs = {FORWARD: torch.no_grad()(lambda pixels=pixels: network(pixels))}
         for count in (default, every):
