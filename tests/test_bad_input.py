@@ -1048,8 +1048,8 @@ CALLS = {
 
 
 def contents(folder: Path) -> dict:
-    """Every file; an empty folder is nothing half-written."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file; an empty folder is nothing half-written, nor is an empty lock, which stays for the next run."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def pattern_of(message: str, at) -> str:
