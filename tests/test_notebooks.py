@@ -131,7 +131,9 @@ def test_made_by_the_notebook_are_the_committed_tables(figures_of_this_run, name
     Arithmetic differs in the last bits between processors, and an image that stands at a decision boundary may need
     one step more or less, or fall on the other side. Table I with ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2
     instead of AVX-512 differed by two images of 200 in a fooling ratio and by 0.4 % in a mean of rho; with one thread
-    instead of two, by one image. Allowed: four images, and 2 % in the means of rho.
+    instead of two, by one image. In Table II an AMD EPYC, by the same code, differed from the Intel with AMX that made
+    the committed one by five images: one-hot LRPF takes 40 steps on most images. Allowed: six images, and 2 % in the
+    means of rho.
     """
     made = figures_of_this_run / "scenes" / f"{name}.csv"
     if not made.is_file():
@@ -144,5 +146,5 @@ def test_made_by_the_notebook_are_the_committed_tables(figures_of_this_run, name
     attacked = pd.read_csv(FIGURES / f"{name}_summary.csv").attacked.min()
     for key, row in ours.iterrows():
         expected = committed.loc[key].ours
-        allowed = 400 / attacked if key[-1] == "fooling_percent" else 0.02 * expected
+        allowed = 600 / attacked if key[-1] == "fooling_percent" else 0.02 * expected
         assert abs(row.ours - expected) <= allowed + 1e-9, key
