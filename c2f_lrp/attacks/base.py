@@ -345,6 +345,7 @@ def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tens
     return inside if eps is None else inside.clamp_(-eps, eps)
 
 
+@whole_float32()
 def input_gradient(objective, attacked: Tensor) -> Tensor:
     """Gradient (N, 3, H, W) of the per-image values objective(attacked), (N,), at the attacked images."""
     with torch.enable_grad():

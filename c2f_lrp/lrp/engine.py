@@ -11,7 +11,7 @@ What costs is convolutions. The second way takes three in a layer, W a, W+ a and
 for the derivative: as much as six plain forward passes for a loss and its gradient, and less while reach is 1
 everywhere, as it is after the first layer. Where inputs may be negative, W+ and W- are applied side by side. Tensors
 lie in memory as the device convolves fastest. On a GPU, put a gradient that you take yourself into
-`c2f_lrp.devices.whole_float32`, as the attacks do.
+`c2f_lrp.devices.whole_float32`, as `c2f_lrp.attacks.base.input_gradient` does.
 """
 
 from collections.abc import Iterator
