@@ -277,13 +277,8 @@ def _gaps(rows: Rows) -> Iterator[Problem]:
         coarse, size = row["coarse"], sizes[row["coarse"]]
         if row["fine_index"] >= size:  # no pair is there twice, so a gap shows as one too large
             gap = min(j for j in range(size) if (coarse, j) not in used)
-            yield (
-                line,
-                (
-                    f"fine_index {row['fine_index']} of {coarse!r} leaves a gap, {gap} is missing: "
-                    f"the {size} fine classes of {coarse!r} must be numbered 0..{size - 1}"
-                ),
-            )
+            problem = f"fine_index {row['fine_index']} of {coarse!r} leaves a gap, {gap} is missing: "
+            yield line, f"{problem}the {size} fine classes of {coarse!r} must be numbered 0..{size - 1}"
 
 
 def _out_of_order(rows: Rows) -> Iterator[Problem]:
@@ -291,10 +286,5 @@ def _out_of_order(rows: Rows) -> Iterator[Problem]:
     imagenet = sorted((row["class_index"], row["wnid"], line) for line, row in rows if "/" not in row["wnid"])
     for (_, below, below_line), (index, id_, line) in pairwise(imagenet):
         if id_ < below:
-            yield (
-                line,
-                (
-                    f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
-                    "ImageNet numbers its classes in order of wnid"
-                ),
-            )
+            problem = f"class_index {index} for {id_} must be smaller than that of {below} (line {below_line}): "
+            yield line, f"{problem}ImageNet numbers its classes in order of wnid"

@@ -67,128 +67,118 @@ def train(
         if hierarchy_csv is not None:
             with atomic_write(folder / "hierarchy.csv") as part:
                 shutil.copyfile(hierarchy_csv, part)
-        return train_in(folder, profile, training, validation, out, seed, command, device, pretrained, scheduler)
-
-
-def train_in(
-    folder: Path,
-    profile: Profile,
-    training: Images | Photographs,
-    validation: Images | Photographs,
-    out: Path | None,
-    seed: int,
-    command: str,
-    device: str,
-    pretrained: Path | None,
-    scheduler: str | None,
-) -> list[dict]:
-    """`train`, once nobody else does so in this folder."""
-    hierarchy = profile.hierarchy(out)
-    table = checkpoints_table(profile, out)
-    size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
-    common: dict[str, Any] = dict(
-        seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs
-    )
-    fine_tuned = profile.networks == "fine-tuned"
-    # The states of the networks whose features the coarse and the fine networks start from.
-    features: dict[str, Path | None] = dict(coarse=None, fine=None)
-
-    def side_by_side(jobs: list[Job]) -> None:
-        """What is not finished, on the workers. Here nothing is left to do then but to read the states."""
-        if scheduler is not None and jobs:
-            from c2f_lrp.training.on_cluster import train_on_cluster  # Dask is an extra
-
-            train_on_cluster(scheduler, jobs)
-
-    if profile.feature_epochs:
-        assert isinstance(training, Images)  # photographs that stay on disk are for fine-tuning
-        starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
-        labels = starts[training.coarse] + training.fine
-
-        def flat(name: str, width: int, epochs: int, cutmix: float) -> Job:
-            settings = size | dict(width=width, n_classes=sum(hierarchy.n_fine))
-            run = settings | common | dict(epochs=epochs, images=len(training), cutmix=cutmix)
-            return Job(settings, training.pixels, labels, folder / f"{name}.training", run, start=None)
-
-        flats = dict(fine=flat("features", profile.width, profile.feature_epochs, CUTMIX))
-        if profile.coarse_width:
-            flats["coarse"] = flat("features_coarse", profile.coarse_width, profile.coarse_feature_epochs, 1.0)
-        side_by_side(list(flats.values()))
-        for job in flats.values():
-            job.train(device)
-        features = {level: flats.get(level, flats["fine"]).state for level in features}
-    if fine_tuned:
-        assert pretrained is not None
-        common["pretrained"] = sha256_of(pretrained)
-    if profile.manifest is None:
-        common["hierarchy"] = sha256_of(profile.manifest_path(out))
-
-    def job_of(fine: int | None) -> Job:
-        path = network_file(folder, hierarchy, fine)
-        if fine is None:
-            epochs, width, n_classes = profile.coarse_epochs, profile.coarse_width or profile.width, hierarchy.n_coarse
-        else:
-            epochs, width, n_classes = profile.fine_epochs, profile.width, hierarchy.n_fine[fine]
-        settings = size | dict(width=width, n_classes=n_classes)
-        data, labels = labelled(training, fine)
-        for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):
-            if not count:
-                raise ValueError(f"the {path.stem} network has no {split} images; give more photographs of its class")
-        cutmix = CUTMIX if fine is None and profile.feature_epochs else 0.0
-        run = settings | common | dict(epochs=epochs, images=len(data), cutmix=cutmix, fine=fine)
-        start = features["coarse" if fine is None else "fine"]
-        run["features_of"] = sha256_of(start) if start else None
-        start = pretrained if fine_tuned else start
-        return Job(settings, data, labels, path.with_suffix(".training"), run, start, fine_tuned)
-
-    rows = []
-    tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
-    # Those that start from the coarse network have to wait for it.
-    groups = [tasks] if profile.feature_epochs or fine_tuned else [tasks[:1], tasks[1:]]
-    progress = tqdm([(fine, group) for group in groups for fine in group], desc=f"networks of {profile.name}")
-    for fine, group in progress:
-        path = network_file(folder, hierarchy, fine)
-        if fine == group[0]:
-            jobs = [job_of(each) for each in group] if scheduler is not None else []
-            side_by_side([each for each in jobs if finished(each.state.with_suffix(path.suffix), each) is None])
-        job = job_of(fine)
-        settings, run, state = job.settings, job.run, job.state
-        held_out, held_out_labels = labelled(validation, fine)
-        network = finished(path, job)
-        if network is None:
-            network = job.train(device)
-        sha256 = save_network(network, path)
-        if fine_tuned:  # nothing starts from it any more, and nine of them are 10 GB
-            write_state(state, read_state(state), {})
-        if fine is None and not profile.feature_epochs and not fine_tuned:
-            features["fine"] = state  # the coarse network comes first
-        # The accuracy reported is that of the weights as stored, after rounding to half precision.
-        batch = max(1, 500 * 64**2 // profile.image_size**2)  # 500 at 64x64; larger images take more memory each
-        score = accuracy(load_network(path, sha256), held_out, held_out_labels, device, batch)
-        previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
-        if previous is not None and previous["sha256"] == sha256:
-            rows.append(previous)
-            continue
-        rows.append(
-            dict(
-                profile=profile.name,
-                network=path.stem,
-                file=path.name,
-                sha256=sha256,
-                classes=settings["n_classes"],
-                accuracy=f"{score:.4f}",
-                validation_images=len(held_out),
-                training_images=len(job.labels),
-                epochs=last_epoch(run),
-                seed=seed,
-                seconds=round(read_state(state)["seconds"]),
-                command=command,
-                versions=f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}"
-                + (", bfloat16" if fast_bfloat16(device) else ""),
-            )
+        hierarchy = profile.hierarchy(out)
+        table = checkpoints_table(profile, out)
+        size = dict(hidden=profile.hidden, image_size=profile.image_size, dropout=profile.dropout)
+        common: dict[str, Any] = dict(
+            seed=seed, label_smoothing=profile.label_smoothing, finish_epochs=profile.finish_epochs
         )
-        write_checkpoints(table, profile.name, rows)
-    return rows
+        fine_tuned = profile.networks == "fine-tuned"
+        # The states of the networks whose features the coarse and the fine networks start from.
+        features: dict[str, Path | None] = dict(coarse=None, fine=None)
+
+        def side_by_side(jobs: list[Job]) -> None:
+            """What is not finished, on the workers. Here nothing is left to do then but to read the states."""
+            if scheduler is not None and jobs:
+                from c2f_lrp.training.on_cluster import train_on_cluster  # Dask is an extra
+
+                train_on_cluster(scheduler, jobs)
+
+        if profile.feature_epochs:
+            assert isinstance(training, Images)  # photographs that stay on disk are for fine-tuning
+            starts = torch.tensor(hierarchy.n_fine).cumsum(0) - torch.tensor(hierarchy.n_fine)
+            labels = starts[training.coarse] + training.fine
+
+            def flat(name: str, width: int, epochs: int, cutmix: float) -> Job:
+                settings = size | dict(width=width, n_classes=sum(hierarchy.n_fine))
+                run = settings | common | dict(epochs=epochs, images=len(training), cutmix=cutmix)
+                return Job(settings, training.pixels, labels, folder / f"{name}.training", run, start=None)
+
+            flats = dict(fine=flat("features", profile.width, profile.feature_epochs, CUTMIX))
+            if profile.coarse_width:
+                flats["coarse"] = flat("features_coarse", profile.coarse_width, profile.coarse_feature_epochs, 1.0)
+            side_by_side(list(flats.values()))
+            for job in flats.values():
+                job.train(device)
+            features = {level: flats.get(level, flats["fine"]).state for level in features}
+        if fine_tuned:
+            assert pretrained is not None
+            common["pretrained"] = sha256_of(pretrained)
+        if profile.manifest is None:
+            common["hierarchy"] = sha256_of(profile.manifest_path(out))
+
+        def job_of(fine: int | None) -> Job:
+            path = network_file(folder, hierarchy, fine)
+            if fine is None:
+                epochs, width, n_classes = (
+                    profile.coarse_epochs,
+                    profile.coarse_width or profile.width,
+                    hierarchy.n_coarse,
+                )
+            else:
+                epochs, width, n_classes = profile.fine_epochs, profile.width, hierarchy.n_fine[fine]
+            settings = size | dict(width=width, n_classes=n_classes)
+            data, labels = labelled(training, fine)
+            for split, count in (("training", len(labels)), ("validation", len(labelled(validation, fine)[1]))):
+                if not count:
+                    raise ValueError(
+                        f"the {path.stem} network has no {split} images; give more photographs of its class"
+                    )
+            cutmix = CUTMIX if fine is None and profile.feature_epochs else 0.0
+            run = settings | common | dict(epochs=epochs, images=len(data), cutmix=cutmix, fine=fine)
+            start = features["coarse" if fine is None else "fine"]
+            run["features_of"] = sha256_of(start) if start else None
+            start = pretrained if fine_tuned else start
+            return Job(settings, data, labels, path.with_suffix(".training"), run, start, fine_tuned)
+
+        rows = []
+        software = f"python {platform.python_version()}, torch {version('torch')}, c2f_lrp {version('c2f_lrp')}"
+        tasks = [None] + [i for i in range(hierarchy.n_coarse) if hierarchy.n_fine[i] > 1]
+        # Those that start from the coarse network have to wait for it.
+        groups = [tasks] if profile.feature_epochs or fine_tuned else [tasks[:1], tasks[1:]]
+        progress = tqdm([(fine, group) for group in groups for fine in group], desc=f"networks of {profile.name}")
+        for fine, group in progress:
+            path = network_file(folder, hierarchy, fine)
+            if fine == group[0]:
+                jobs = [job_of(each) for each in group] if scheduler is not None else []
+                side_by_side([each for each in jobs if finished(each.state.with_suffix(path.suffix), each) is None])
+            job = job_of(fine)
+            settings, run, state = job.settings, job.run, job.state
+            held_out, held_out_labels = labelled(validation, fine)
+            network = finished(path, job)
+            if network is None:
+                network = job.train(device)
+            sha256 = save_network(network, path)
+            if fine_tuned:  # nothing starts from it any more, and nine of them are 10 GB
+                write_state(state, read_state(state), {})
+            if fine is None and not profile.feature_epochs and not fine_tuned:
+                features["fine"] = state  # the coarse network comes first
+            # The accuracy reported is that of the weights as stored, after rounding to half precision.
+            batch = max(1, 500 * 64**2 // profile.image_size**2)  # 500 at 64x64; larger images take more memory each
+            score = accuracy(load_network(path, sha256), held_out, held_out_labels, device, batch)
+            previous = {row["network"]: row for row in read_checkpoints(table, profile.name)}.get(path.stem)
+            if previous is not None and previous["sha256"] == sha256:
+                rows.append(previous)
+                continue
+            rows.append(
+                dict(
+                    profile=profile.name,
+                    network=path.stem,
+                    file=path.name,
+                    sha256=sha256,
+                    classes=settings["n_classes"],
+                    accuracy=f"{score:.4f}",
+                    validation_images=len(held_out),
+                    training_images=len(job.labels),
+                    epochs=last_epoch(run),
+                    seed=seed,
+                    seconds=round(read_state(state)["seconds"]),
+                    command=command,
+                    versions=software + (", bfloat16" if fast_bfloat16(device) else ""),
+                )
+            )
+            write_checkpoints(table, profile.name, rows)
+        return rows
 
 
 def labelled(images: Images | Photographs, fine: int | None) -> tuple[Tensor | Photographs, Tensor]:
