@@ -25,6 +25,7 @@ from c2f_lrp.play import write_page
 from c2f_lrp.profiles import DEFAULT_PROFILE, PROFILES
 from c2f_lrp.provenance import verify
 from c2f_lrp.reproduce import without_widgets
+from c2f_lrp.tables import MEASURE_NAMES
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = sorted(HERE.parent.glob("[0-9]*.ipynb"))
@@ -81,8 +82,8 @@ CONTENTS = {
     "11_report": {"report": "All tables beside the paper's"},
 }
 # Columns' names in the files, and what stands over them here.
-WORDS = {"rho_inf": "ρ∞", "rho_1": "ρ¹", "rho_2": "ρ²", "ρ^∞": "ρ∞", "eps": "ε", "p_holm": "p after Holm"}
-WORDS |= {"fooling_percent": "fooling %", "table_1": "Table I", "table_2": "Table II", "nan": "–"}
+WORDS = {"ρ^∞": "ρ∞"} | {measure: symbol.replace("^", "") for measure, symbol in MEASURE_NAMES.items()}
+WORDS |= {"eps": "ε", "p_holm": "p after Holm", "table_1": "Table I", "table_2": "Table II", "nan": "–"}
 
 
 def made_by(name: str) -> Path:

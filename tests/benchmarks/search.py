@@ -55,7 +55,7 @@ from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
 from c2f_lrp.datasets import Images
 from c2f_lrp.metrics import NORMS, perceptibilities
 from c2f_lrp.provenance import markdown
-from c2f_lrp.tables import MEASURES, PAPER_EPS, paper_values
+from c2f_lrp.tables import COLUMNS, MEASURES, PAPER_EPS, paper_values, side_by_side
 
 HERE = Path(__file__).parent
 PHOTOGRAPHS = {"imagenet-lite": 220, "tiny-imagenet": 400}
@@ -324,21 +324,22 @@ def advancing(out: Path) -> dict[str, set[str]]:
     return {profile: {*distances[profile].nsmallest(ADVANCE).index, *shared} for profile in PHOTOGRAPHS}
 
 
-def in_numbers(found: pd.DataFrame, profile: str, attack: str, setting: str, k: int, bounds: tuple) -> pd.DataFrame:
-    """The paper's numbers and ours on the reporting half, with intervals."""
-    table = "table_1" if attack.endswith("C") else "table_2"
-    chosen = found[(found.profile == profile) & (found.attack.str.split().str[0] == attack)]
-    values = values_by_image(chosen, table)[profile, f"{attack} {setting}".strip(), k, "reports"]
-    means, paper = drawn(values), printed(table, attack, bounds)
-    lines = []
-    for row, bound in enumerate(bounds):
-        line = {"attack": f"{attack}{f', ε = {bound}' if bound else ''}", "images": len(values)}
-        for column, measure in enumerate(MEASURES):
-            i, form = row * len(MEASURES) + column, ".1f" if measure == "fooling_percent" else ".4f"
-            low, high = interval(means[1:, i])
-            line[measure] = f"{paper[i]:{form}} / {means[0, i]:{form}} [{low:{form}}, {high:{form}}]"
-        lines.append(line)
-    return pd.DataFrame(lines)
+def in_numbers(found: pd.DataFrame, profile: str, place: int, setting: str, k: int, bounds: tuple) -> str:
+    """Both tables' numbers and ours on the reporting half, with intervals."""
+    parts, counts = [], []
+    for table, kinds in TABLES.items():
+        attack = kinds[place].__name__
+        chosen = found[(found.profile == profile) & (found.attack.str.split().str[0] == attack)]
+        values = values_by_image(chosen, table)[profile, f"{attack} {setting}".strip(), k, "reports"]
+        means = drawn(values)
+        low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
+        index = pd.MultiIndex.from_product([[attack], [""], bounds, MEASURES], names=[*COLUMNS, "measure"])
+        columns = {"paper": printed(table, attack, bounds), "ours": means[0], "low": low, "high": high}
+        parts.append(side_by_side(pd.DataFrame(columns, index)))
+        counts += [len(values)] * len(bounds)
+    both = pd.concat(parts)
+    both.insert(0, "images", counts)
+    return markdown(both)
 
 
 def judge(out: Path) -> None:
@@ -354,20 +355,14 @@ def judge(out: Path) -> None:
         text += [f"## {title}", ""]
         for profile in PHOTOGRAPHS:
             lines = table[table.profile == profile].reset_index(drop=True)
-            numbers = [
-                in_numbers(found, profile, kinds[place].__name__, lines.setting[0], lines.K[0], bounds[place])
-                for kinds in TABLES.values()
-            ]
+            numbers = in_numbers(found, profile, place, lines.setting[0], lines.K[0], bounds[place])
             text += [f"### {title}: {profile}", "", nearest_in_words(lines, default), "", settings_table(lines), ""]
-            text += ["The nearest, on the half that reports (paper / ours [95 % interval]):", ""]
-            text += [numbers_table(pd.concat(numbers)), ""]
+            text += ["The nearest, on the half that reports:", "", numbers, ""]
         text += [rule_in_words(verdict), ""]
     text += ["## DeepFool", "", "It depends on the network alone.", ""]
     for profile in PHOTOGRAPHS:
-        numbers = [
-            in_numbers(found, profile, kinds[2].__name__, "", kinds[2]().iterations, ("",)) for kinds in TABLES.values()
-        ]
-        text += [f"### DeepFool: {profile}", "", numbers_table(pd.concat(numbers)), ""]
+        numbers = in_numbers(found, profile, 2, "", DFC().iterations, bounds[2])
+        text += [f"### DeepFool: {profile}", "", numbers, ""]
     columns = ["stage", "attack", "profile", "setting", "K", "chooses", "reports", "low", "high"]
     csv = pd.concat(parts)[columns]
     csv.to_csv(HERE / "search.csv", index=False, float_format="%.4f", lineterminator="\n")
@@ -414,11 +409,6 @@ def settings_table(lines: pd.DataFrame) -> str:
         }
     )
     return markdown(shown.set_index("setting"))
-
-
-def numbers_table(numbers: pd.DataFrame) -> str:
-    names = {"rho_2": "ρ²", "rho_1": "ρ¹", "rho_inf": "ρ^∞", "fooling_percent": "fooling %"}
-    return markdown(numbers.rename(columns=names).set_index("attack"))
 
 
 def rule_in_words(verdict: dict) -> str:
