@@ -1,13 +1,12 @@
 """The read-along book builds without a warning, and what it shows is there without a network."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import chromium
 import pytest
-from selenium import webdriver
 
 from c2f_lrp.cli import main
 
@@ -18,10 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*Sphinx")  # of Sph
 ROOT = Path(__file__).resolve().parents[1]
 MADE_BY = {"accuracy": "classifiers", "confusion": "classifiers", "attack": "attack_step_by_step"}
 MADE_BY |= {"loss": "what_the_loss_measures", "explainability": "explainability_measured", "report": "report"}
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --hide-scrollbars"
-)
 
 
 class Links(HTMLParser):
@@ -125,17 +120,9 @@ def test_slides_need_no_network(book):
 
 # ----------------------------------------------------------------------------------------------------- in a browser
 @pytest.fixture
-def browser():
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("Chromium or its driver is not there: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(120)
-    yield driver
-    driver.quit()
+def browser(tmp_path):
+    with chromium.opened(tmp_path / "chromium", 120, "--hide-scrollbars") as driver:
+        yield driver
 
 
 def show(browser, page: Path, width: int, height: int) -> None:
@@ -156,6 +143,7 @@ PAGES = [
 ]
 
 
+@chromium.NEEDED
 @pytest.mark.parametrize("width", [400, 1400])
 def test_pages_do_not_scroll_sideways_and_equations_keep_their_left_end(browser, book, width):
     for name in [*PAGES, "book/reference/results_scenes"]:
@@ -171,6 +159,7 @@ def test_pages_do_not_scroll_sideways_and_equations_keep_their_left_end(browser,
         assert lost or "equations" not in name
 
 
+@chromium.NEEDED
 def test_every_slide_fits_and_holds_more_than_its_title(browser, book):
     show(browser, book / "slides.html", 1280, 720)
     told = """return [...document.querySelectorAll(".slides > section > section, .slides > section:not(:has(section))")]

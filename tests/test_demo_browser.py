@@ -14,9 +14,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import chromium
 import pytest
 from PIL import Image, ImageChops
-from selenium import webdriver
 from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,16 +24,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from c2f_lrp.paths import NOTEBOOKS
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="Chromium or its driver is not there: apt-get install chromium chromium-driver"
-)
-
+pytestmark = chromium.NEEDED
 PATIENCE = 150  # seconds for one thing to happen while other tests take both cores; alone it takes a few
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --window-size=1280,800"
-)
 # JupyterLab asks a new user whether it may fetch news; here it may not, and nobody answers.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}}
 
@@ -108,14 +100,8 @@ def page(tmp_path):
 
 @pytest.fixture
 def browser(tmp_path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))  # named, so that nothing is looked for
-    driver.set_page_load_timeout(PATIENCE)
-    yield driver
-    driver.quit()
+    with chromium.opened(tmp_path / "chromium", PATIENCE, "--window-size=1280,800") as driver:
+        yield driver
 
 
 def labelled(text: str) -> str:

@@ -6,11 +6,11 @@ Screenshots go to the test's temporary folder, and to the folder that C2F_LRP_SC
 import json
 import os
 import re
-import shutil
 import zlib
 from base64 import b64decode
 from pathlib import Path
 
+import chromium
 import numpy as np
 import pytest
 import torch
@@ -21,12 +21,7 @@ from c2f_lrp import play, plotting, provenance
 from c2f_lrp.attacks import DFC, LRPC, PGDF
 from c2f_lrp.courses import course_that_moves, courses
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PATIENCE = 60  # seconds; alone a page answers at once
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update"
-)
 
 
 @pytest.fixture(scope="module")
@@ -156,21 +151,11 @@ def test_runs_of_the_page_are_those_of_the_package(told):
 # ------------------------------------------------------------------------------------------------------ the browser
 @pytest.fixture
 def browser(tmp_path):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("Chromium or its driver is not there: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(PATIENCE)
-    yield driver
-    driver.quit()
+    with chromium.opened(tmp_path / "chromium", PATIENCE) as driver:
+        yield driver
 
 
+@chromium.NEEDED
 @pytest.mark.parametrize("width, height", [(1400, 900), (400, 800)])
 def test_a_browser_shows_the_page_from_a_file(browser, page, told, tmp_path, width, height):
     from selenium.webdriver.common.by import By
