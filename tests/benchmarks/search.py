@@ -381,7 +381,8 @@ def first_stage(first: pd.DataFrame) -> str:
 WRITTEN = """Written by `python -m tests.benchmarks.search judge`. The grid, the distance and the rules stand at the top
 of that program; they were committed before the search was run. A distance is the mean over the printed numbers of
 |ln(ours / paper's)| for a ρ and of points / 100 for a fooling ratio: 0.1 is about ten per cent a number. One half of
-the photographs chooses the setting, the other half reports it.
+the photographs chooses the setting, the other half reports it. One thing was set later, when the time on a lent GPU was
+over and before any of the results that it concerns: on how many photographs the rest of the final stage runs (`FINAL`).
 """
 
 
