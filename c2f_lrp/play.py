@@ -64,7 +64,7 @@ def attacks() -> dict[str, dict]:
         "pgd": dict(
             title="PGD",
             says="Every pixel takes the same step each time, up the cross-entropy of the label.",
-            make=lambda eps: PGDC(eps=eps, step_size=eps / PARTS, iterations=STEPS),
+            make=lambda eps: PGDC(eps=eps, step_size=eps / PARTS, iterations=STEPS, early_stop=True),
         ),
         "deepfool": dict(
             title="DeepFool",

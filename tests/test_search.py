@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from c2f_lrp.attacks import PGDC, PGDF
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "notebooks/book/reference/search.md").read_text(encoding="utf-8")
 FOUND = (ROOT / "tests/benchmarks/search.md").read_text(encoding="utf-8")
@@ -49,6 +51,7 @@ def test_labels_and_steps_hardly_matter_from_the_logit():
 
 
 def test_pgd_takes_all_its_steps():
-    assert "`early_stop=False` becomes PGD's default" in TEXT and "It becomes the default." in FOUND
+    assert "`early_stop=False` became PGD's default" in TEXT and "It becomes the default." in FOUND
     for profile in ("imagenet-lite", "tiny-imagenet"):
         assert "early_stop=False" in nearest("PGD", profile).setting
+    assert not PGDC().early_stop and not PGDF().early_stop

@@ -18,8 +18,8 @@ from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip
 class PGD(BoundedAttack):
     """Signed steps up the cross-entropy of the label, projected onto |eta| <= eps; from eta = 0 unless random_start.
 
-    eps, step_size: in pixel units; step_size None: eps / 4. early_stop: an image that is fooled is not moved further
-    (ours; it keeps perturbations small); False: all K steps are taken, and the last iterate is judged.
+    eps, step_size: in pixel units; step_size None: eps / 4. early_stop=False: all K steps are taken and the last iterate
+    is judged, as published; True: an image that is fooled is not moved further, which keeps perturbations small.
     """
 
     title: ClassVar[str] = "PGD"
@@ -27,7 +27,7 @@ class PGD(BoundedAttack):
     eps: float = 2.53
     step_size: float | None = None
     iterations: int = 40
-    early_stop: bool = True
+    early_stop: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,7 +56,7 @@ class PGDC(PGD):
 
 @dataclass(frozen=True, kw_only=True)
 class PGDF(PGD):
-    """PGD on the fine network of each image's coarse class; only an image whose C(x + eta) is still its label leaves.
+    """PGD on the fine network of each image's coarse class; an image is fooled only if C(x + eta) is still its label.
 
     Its smaller default bound is the one that Table II shows: rho_inf = 0.0035.
     """

@@ -38,8 +38,8 @@ CHANGES: dict[type[Attack], list[dict]] = {
         dict(objective="regions"),
         dict(objective="attention"),
     ],
-    PGDC: [dict(early_stop=False), dict(random_start=True), dict(step_size=0.25), dict(iterations=10), dict(eps=8)],
-    PGDF: [dict(early_stop=False)],
+    PGDC: [dict(early_stop=True), dict(random_start=True), dict(step_size=0.25), dict(iterations=10), dict(eps=8)],
+    PGDF: [dict(early_stop=True)],
     DFC: [dict(overshoot=0.2), dict(candidates=None), dict(ends="clip")],
     DFF: [dict(candidates=None), dict(ends="clip")],
 }
