@@ -269,8 +269,10 @@ def test_pgd_on_an_affine_classifier_has_a_closed_form(affine_clf, grey):
     """Between two classes every step is the same, s sign(w_other - w_y), until the margin m <= n s ||w||_1."""
     coarse, fine = affine_clf.predict(grey)
     s = 0.25
-    result = PGDC(eps=50, step_size=s, iterations=200)(affine_clf, grey, coarse, fine)
-    assert result.fooled.all()
+    most, settings = 200, dict(eps=50, step_size=s)
+    result = PGDC(iterations=most, early_stop=True, **settings)(affine_clf, grey, coarse, fine)
+    every_step = PGDC(iterations=most, **settings)(affine_clf, grey, coarse, fine)
+    assert result.fooled.all() and every_step.fooled.all() and (every_step.iterations == most).all()
     w = weights_per_pixel(affine_clf.coarse)
     for row, y in enumerate(coarse.tolist()):
         f = flat(affine_clf.coarse(grey[row : row + 1]))
@@ -278,6 +280,7 @@ def test_pgd_on_an_affine_classifier_has_a_closed_form(affine_clf, grey):
         n = int((f[y] - f[1 - y]) // (s * abs(way).sum())) + 1
         assert result.iterations[row] == n
         np.testing.assert_allclose(flat(result.perturbation[row]), n * s * np.sign(way), **STEP)
+        np.testing.assert_allclose(flat(every_step.perturbation[row]), most * s * np.sign(way), **STEP)
 
 
 # -------------------------------------------------------------------------------------------------------- bounds
@@ -336,7 +339,7 @@ def slow_enough(attack_class, iterations: int):
     if attack_class in (LRPC, LRPF):
         return attack_class(iterations=iterations, lr=0.5, init="logit", bias="ignore")
     if attack_class in (PGDC, PGDF):
-        return attack_class(iterations=iterations, eps=10, step_size=0.4)
+        return attack_class(iterations=iterations, eps=10, step_size=0.4, early_stop=True)
     return attack_class(iterations=iterations)
 
 
@@ -397,6 +400,9 @@ def test_an_image_whose_label_is_wrong_beforehand_leaves_at_once_or_after_a_step
     if attack_class in (LRPC, LRPF):  # Algorithm 1 tests after its first step: see its twin
         assert (result.iterations >= 1).all() and result.perturbation.flatten(1).any(1).all()
         return
+    if attack_class in (PGDC, PGDF):  # takes all its steps, unless it is told to stop
+        assert (result.iterations == 5).all() and result.perturbation.flatten(1).any(1).all()
+        result = attack_class(iterations=5, early_stop=True)(clf, images.pixels, coarse, fine)
     assert result.fooled[rows].all()
     assert not result.iterations[rows].any()
     assert not result.perturbation[rows].any()

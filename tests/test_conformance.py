@@ -30,6 +30,8 @@ ATTACKS = {
     "LRPC by zennit": LRPC(iterations=3, backend="zennit"),
     "PGDC": PGDC(eps=5, iterations=6),
     "PGDF": PGDF(eps=5, iterations=6),
+    "PGDC, stops early": PGDC(eps=5, iterations=6, early_stop=True),
+    "PGDF, stops early": PGDF(eps=5, iterations=6, early_stop=True),
     "PGDC, random start": PGDC(eps=5, iterations=6, random_start=True),
     "DFC": DFC(),
     "DFF": DFF(),

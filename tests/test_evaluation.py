@@ -20,7 +20,7 @@ def images(clf):
 
 
 def test_rows_tell_what_the_attack_did(clf, images):
-    attack = PGDC(eps=20, iterations=5)
+    attack = PGDC(eps=20, iterations=5, early_stop=True)
     rows = evaluation.evaluate(clf, images, {"pgd": attack})
     assert len(rows) == 16 and list(rows.image) == list(images.names)
     right = (clf.predict(images.pixels)[0] == images.coarse).numpy()
