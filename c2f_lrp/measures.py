@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from c2f_lrp import metrics
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
+from c2f_lrp.lrp import LRP, choose_lrp
 from c2f_lrp.metrics import NORMS
 from c2f_lrp.objectives import adversarial_labels
+
+if TYPE_CHECKING:
+    from c2f_lrp.lrp import ZennitLRP
 
 BATCH = 32
 

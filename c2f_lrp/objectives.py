@@ -7,11 +7,16 @@ Eq. (7) at p = 1 sees how much relevance there is in all, and not where. Two los
 are ours, not the paper's.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from c2f_lrp.lrp import LRP, ZennitLRP
+from c2f_lrp.lrp import LRP
 from c2f_lrp.metrics import contrast, most_relevant, per_pixel
+
+if TYPE_CHECKING:
+    from c2f_lrp.lrp import ZennitLRP
 
 
 def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,7 +27,7 @@ def adversarial_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
     return org, adv
 
 
-def lrp_loss(lrp: LRP | ZennitLRP, pixels: Tensor, org: Tensor, adv: Tensor, p: float = 1) -> Tensor:
+def lrp_loss(lrp: "LRP | ZennitLRP", pixels: Tensor, org: Tensor, adv: Tensor, p: float = 1) -> Tensor:
     """Eqs. (7) and (9), one value per image (N,), for pixels (N, 3, H, W) in [0, 255]. Differentiable.
 
     ||R_org+||_p - ||R_adv+||_p - ||R_org-||_p + ||R_adv-||_p, where R_c = LRP(x; c) and + and - are its positive and
@@ -51,7 +56,7 @@ def signed_norm(relevance: Tensor, p: float) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------- where the relevance lies
-def evidence_regions(lrp: LRP | ZennitLRP, pixels: Tensor, org: Tensor, adv: Tensor, share: float = 0.1) -> Tensor:
+def evidence_regions(lrp: "LRP | ZennitLRP", pixels: Tensor, org: Tensor, adv: Tensor, share: float = 0.1) -> Tensor:
     """bool (N, 2, H, W): where the given images speak more for org than for adv, and the reverse, a tenth of each.
 
     The most positive pixels of `metrics.contrast`. Taken from the clean images and kept.
@@ -61,7 +66,7 @@ def evidence_regions(lrp: LRP | ZennitLRP, pixels: Tensor, org: Tensor, adv: Ten
         return torch.stack([most_relevant(difference, share), most_relevant(-difference, share)], 1)
 
 
-def regions_loss(lrp: LRP | ZennitLRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor) -> Tensor:
+def regions_loss(lrp: "LRP | ZennitLRP", pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor) -> Tensor:
     """Eq. (7) at p = 1 with each sum taken over the label's own region only, one value per image (N,).
 
     sum_{i in A} R_org,i - sum_{i in B} R_adv,i. Unlike eq. (7) it falls when relevance moves, so it has a gradient also
@@ -77,7 +82,7 @@ def margin(logits: Tensor, org: Tensor, adv: Tensor) -> Tensor:
 
 
 def attention_loss(
-    lrp: LRP | ZennitLRP, pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor, clean_margin: Tensor
+    lrp: "LRP | ZennitLRP", pixels: Tensor, org: Tensor, adv: Tensor, regions: Tensor, clean_margin: Tensor
 ) -> Tensor:
     """The logit margin, and where the label it speaks for is seen: (N,).
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -12,9 +13,12 @@ from tqdm.auto import tqdm
 from c2f_lrp.attacks import Attack
 from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
-from c2f_lrp.lrp import LRP, ZennitLRP, choose_lrp
+from c2f_lrp.lrp import LRP, choose_lrp
 from c2f_lrp.metrics import contrast, cosine
 from c2f_lrp.objectives import adversarial_labels, signed_norm
+
+if TYPE_CHECKING:
+    from c2f_lrp.lrp import ZennitLRP
 
 
 def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: str) -> Counter:
@@ -144,7 +148,7 @@ def panels(
 
 def panel(
     classifier: CoarseToFine,
-    lrp: LRP | ZennitLRP,
+    lrp: "LRP | ZennitLRP",
     pixels: Tensor,
     perturbation: Tensor,
     org: int,

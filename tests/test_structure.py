@@ -68,6 +68,18 @@ def test_help_and_usage_errors_load_no_torch(arguments):
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
+def test_what_ships_needs_no_torchvision():
+    """It takes as long to load as torch itself; only training, zennit and torchvision's own networks ask for it."""
+    code = (
+        "import sys\nimport c2f_lrp, c2f_lrp.photos, c2f_lrp.demo\nfrom c2f_lrp.attacks import LRPC\n"
+        "images = c2f_lrp.load_images('scenes', limit=1)\n"
+        "LRPC(iterations=1)(c2f_lrp.load_classifier('scenes'), images.pixels, images.coarse, images.fine)\n"
+        "print({'torchvision', 'zennit'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
 def test_nothing_compares_the_names_of_profiles():
     """A profile carries what distinguishes it: a data set of one's own needs an entry in PROFILES, and no if."""
     found = []

@@ -134,8 +134,9 @@ class Attack(ABC):
 
         An image leaves as soon as it is fooled. One whose label at this level is wrong beforehand leaves at once with
         no perturbation and counts as fooled; LRPC and LRPF step before they test, as Algorithm 1 does, and PGD takes
-        all its steps, so that they move such an image too. Leave such images out to be stricter. At the fine level the coarse label must be right for
-        that, and each image is attacked on the fine network of its own coarse label.
+        all its steps, so that they move such an image too. Leave such images out to be stricter. At the fine
+        level the coarse label must be right for that, and each image is attacked on the fine network of its own coarse
+        label.
 
         Images are attacked in batches of `batch_size`; None: as many as half of the free memory holds, up to 64. When
         half of a batch has left, the next images fill it up. `watch` is called with every iterate

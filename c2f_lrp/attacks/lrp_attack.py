@@ -11,14 +11,14 @@ the image, so that eq. (10) does not count what no pixel can show.
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
 from c2f_lrp.classifier import CoarseToFine, finite
-from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, ZennitLRP, choose_lrp
+from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, choose_lrp
 from c2f_lrp.objectives import (
     adversarial_labels,
     attention_loss,
@@ -28,6 +28,9 @@ from c2f_lrp.objectives import (
     margin,
     regions_loss,
 )
+
+if TYPE_CHECKING:
+    from c2f_lrp.lrp import ZennitLRP
 
 STEPS = ("normalized", "gradient")
 OBJECTIVES = ("eq7", "regions", "attention")
@@ -145,7 +148,7 @@ class LRPAttack(BoundedAttack):
         with torch.no_grad():
             return self.loss(at.prepared, at.pixels + at.perturbation, memory)
 
-    def loss(self, lrp: LRP | ZennitLRP, pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
+    def loss(self, lrp: "LRP | ZennitLRP", pixels: Tensor, memory: tuple[Tensor, ...]) -> Tensor:
         """What is descended, (N,)."""
         if self.objective == "eq7":
             org, adv = memory

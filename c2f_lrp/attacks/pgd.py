@@ -18,8 +18,8 @@ from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip
 class PGD(BoundedAttack):
     """Signed steps up the cross-entropy of the label, projected onto |eta| <= eps; from eta = 0 unless random_start.
 
-    eps, step_size: in pixel units; step_size None: eps / 4. early_stop=False: all K steps are taken and the last iterate
-    is judged, as published; True: an image that is fooled is not moved further, which keeps perturbations small.
+    eps, step_size: in pixel units; step_size None: eps / 4. early_stop: an image that is fooled is not moved further
+    (ours; it keeps perturbations small); False: all K steps are taken, and the last iterate is judged, as published.
     """
 
     title: ClassVar[str] = "PGD"

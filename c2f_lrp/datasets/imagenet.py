@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from c2f_lrp.datasets import Checked, Images, LazyImages, stack
@@ -91,6 +90,8 @@ class Crops:
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         image = open_photo(self.photographs.paths[row]).convert("RGB")
         # At least a quarter of the area: the networks know these classes already, and are used on whole objects.
+        from torchvision.transforms import v2  # slow to load, and only training asks
+
         crop = v2.RandomResizedCrop(self.photographs.size, scale=(0.25, 1.0), antialias=True)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * len(self) + row)

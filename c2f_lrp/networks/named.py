@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
 from c2f_lrp.classifier import PIXEL_MEAN, PIXEL_STD, Classifier
 
@@ -55,6 +54,8 @@ def build(name: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how random weights are drawn, which the file replaces
         if library == "torchvision":
+            from torchvision import models
+
             known = models.list_models(module=models)
             check_known(name, model, known, "torchvision")
             return models.get_model(model, weights=None)

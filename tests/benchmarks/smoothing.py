@@ -9,8 +9,8 @@ and warps), with both, without smoothing, and with neither. DIR is the folder of
 interrupted goes on. Writes smoothing.csv and smoothing.md beside this file.
 
 The rule, written before the run: label smoothing makes networks harder for PGD if for every seed the fooling ratio of
-PGDC (40 steps, early_stop=False) at eps = 2.53 with smoothing less that without it, on the photographs that both networks get right, has a 95 %
-bootstrap interval below 0. The same for CutMix, by the networks without smoothing.
+PGDC (40 steps, early_stop=False) at eps = 2.53 with smoothing less that without it, on the photographs that both
+networks get right, has a 95 % bootstrap interval below 0. The same for CutMix, by the networks without smoothing.
 """
 
 import argparse
