@@ -250,6 +250,9 @@ def draw(trace: Trace, step: int, reading: dict) -> Figure:
 
 
 # ---------------------------------------------------------------------------------------------------- the widgets
+STALE = '<div style="opacity: 0.3">'  # around a picture of another attack, until this one's first is drawn
+
+
 @dataclass(frozen=True)
 class Choice:
     """An image that can be attacked, what classifies it, and what the reader should know of it."""
@@ -457,6 +460,8 @@ class Demo:
             self.show_step(self.trace.returned)
             return
         self.trace.perturbations.clear(), self.trace.scores.clear(), self.trace.panels.clear()
+        if self.text.value and STALE not in self.text.value:
+            self.text.value = f"{STALE}{self.text.value}</div>"
         self.stopping.clear()
         self.job = threading.Thread(target=self.run, args=(self.trace, key), daemon=True)
         self.set_busy(True)

@@ -169,6 +169,12 @@ def test_steps_appear_as_they_are_computed_and_an_attack_can_be_stopped(page, mo
     page.finish()
     assert shown == [(0, True, False), (1, True, False)] and not page.running and page.stop_button.disabled
     assert page.trace.returned is None and len(page.trace.perturbations) <= 4
+    assert page.text.value.startswith(demo.STALE)  # nothing of this attack was drawn
+    monkeypatch.undo()
+    page.attack_again()
+    page.attack_again()
+    page.finish()
+    assert page.trace.returned is not None and demo.STALE not in page.text.value
 
 
 def test_where_attention_went_is_told_from_the_masks(page):
