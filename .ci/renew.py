@@ -28,11 +28,11 @@ FIGURES = ROOT / "figures"
 
 
 def store(executed: Path, notebook: Path) -> None:
-    """Write the outputs of one executed copy into the notebook. Raises ValueError if their cells differ."""
+    """Write the outputs of one executed copy into the notebook. Raises ValueError if their code differs."""
     ran, stored = nbformat.read(executed, 4), nbformat.read(notebook, 4)
     cells = [cell for cell in ran.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    if [cell.source for cell in cells] != [cell.source for cell in stored.cells]:
-        raise ValueError(f"{executed} was made from other cells than {notebook} has now; run c2f-lrp reproduce again")
+    if code(cells) != code(stored.cells):
+        raise ValueError(f"{executed} was made from other code than {notebook} has now; run c2f-lrp reproduce again")
     count = 0
     for cell, there in zip(stored.cells, cells, strict=True):
         if cell.cell_type == "code":
@@ -44,6 +44,11 @@ def store(executed: Path, notebook: Path) -> None:
                     output.execution_count = count
     stored.metadata.pop("widgets", None)
     nbformat.write(stored, notebook)
+
+
+def code(cells: list) -> list[str]:
+    """Each cell's source; of prose, which changes no output, only that there is some."""
+    return [cell.source if cell.cell_type == "code" else cell.cell_type for cell in cells]
 
 
 def store_all(folder: Path) -> None:
