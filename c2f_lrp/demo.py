@@ -105,7 +105,7 @@ SCENES = (
     ),
     Example(
         "just across",
-        "DeepFool stops right behind the boundary: both scores end near one half. Look at the curves below.",
+        "DeepFool stops right behind the boundary: both scores end nearly equal. Look at the curves below.",
         "scene 2/0",
         "dfc",
     ),

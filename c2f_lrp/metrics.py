@@ -38,8 +38,8 @@ def perceptibilities(perturbation: Tensor, pixels: Tensor, p: float) -> Tensor:
 def fooling_ratio(fooled: Tensor) -> float:
     """The share of images, bool (N,), that an attack fooled.
 
-    Convention: count correctly classified images only. Algorithm 1 as printed would count a misclassified image as
-    fooled at iteration 0; the tables report that share too.
+    Convention: count correctly classified images only. Algorithm 1 as printed attacks the others too, and counts one
+    that is still wrong after a step; `evaluation.summarize` has that share as `fooling_as_printed_percent`.
     """
     if not len(fooled):
         raise ValueError("no images were given; a fooling ratio needs at least one")

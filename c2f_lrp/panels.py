@@ -185,9 +185,13 @@ def what_moved(columns: list[Panel], org: str, adv: str) -> str:
     for name, which in ((org, "relevance_org"), (adv, "relevance_adv")):
         was, now = (getattr(panel, which).sum().item() for panel in (first, last))
         parts.append(f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}")
-    as_told = "falls" in parts[0] and "rises" in parts[1]
+    told = "the paper's picture (it falls, it rises)"
+    if not ("falls" in parts[0] and "rises" in parts[1]):
+        told = f"not {told}"
+    elif now < 0:  # the loop's last: of relevance_adv
+        told += ", as far as a total below zero, which speaks against its label, can be"
     alike = cosine(first.relevance_org[None], first.relevance_adv[None]).item()
     return (
-        f"from {first.title} to {last.title}, {parts[0]} and {parts[1]}, which is {'' if as_told else 'not '}the "
-        f"paper's picture (it falls, it rises); before the attack the two heatmaps have a cosine of {alike:.4f}"
+        f"from {first.title} to {last.title}, {parts[0]} and {parts[1]}, which is {told}; before the attack the two "
+        f"heatmaps have a cosine of {alike:.4f}"
     )

@@ -21,15 +21,17 @@ RESULTS = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- end of results -->)", 
 DIFFERENCES = f"""
 **Near** means here: ρ within a factor {SAME_RHO_FACTOR} of the paper's, fooling within {SAME_FOOLING_POINTS} points.
 
-**Readings.** With eqs. (3)-(5) as printed and p = 1 the loss of eq. (7) is zero for every image (notebook 03), so the
-paper's numbers come from some other reading, which it does not print. Ours stand in two: {"; ".join(READINGS)}.
+**Readings.** With eqs. (3)-(5) as printed and p = 1 the loss of eq. (7) is zero for every image in a network like the
+paper's VGG-16 (notebook 03), so its numbers come from some other reading, which it does not print. Ours stand in two:
+{"; ".join(READINGS)}.
 
 **Networks and resolution.** The first table says what was attacked. Networks at 64×64 have VGG-16's layout at a
 fraction of its width; imagenet-lite is one flat ImageNet network at 224×224 whose classes are grouped. Other networks
 have other margins: DeepFool, which depends on little else, shows how far.
 
 **Settings.** The paper prints neither step size nor number of iterations, nor any setting of its rivals. PGD's bound is
-the one that the paper's ρ^∞ implies. Ours are in the sidecar beside each table.
+the one that the paper's ρ^∞ implies. What differs from our defaults, which the page on choices lists, is in the sidecar
+beside each table.
 
 **Counting.** Images that are misclassified beforehand are not averaged over here. Algorithm 1 as printed attacks them
 too, and counts what it finds after its first step; the summaries beside each table have those numbers as well.

@@ -86,7 +86,7 @@ def side_by_side(comparison: pd.DataFrame) -> pd.DataFrame:
 # Why a row may differ from the paper's, by what it depends on. Judged nowhere: said beside numbers that are computed.
 REASONS = {
     "DeepFool": "DeepFool depends on little but the network: on how far its nearest boundary lies",
-    "PGD": "PGD's bound is the paper's; how many it fools says how far the network's boundaries lie in the l_inf norm",
+    "PGD": "PGD's bound follows from the paper's ρ^∞; how many it fools says how far boundaries lie in that norm",
     "LRP": "the paper prints neither the start of relevance, nor the bias, nor lr and K, on which all of these depend",
 }
 
@@ -161,7 +161,7 @@ def outcomes(rows: pd.DataFrame) -> pd.DataFrame:
     """What became of the two labels: one line per setting, in percent of the images classified correctly beforehand.
 
     rows: of `evaluation.evaluate`. The first four columns exclude each other. An image whose coarse label changed is
-    routed to another fine network, whatever its own would say; `same fine label` and `fine label too` tell that.
+    routed to another fine network, whatever its own would say; the third and the fourth column tell that.
     """
     correct = rows[rows.correct]
     coarse = correct.coarse_after != correct.coarse_before

@@ -31,7 +31,7 @@ def test_rows_tell_what_the_attack_did(clf, images):
     eta, x = (t.numpy().reshape(len(t), -1) for t in (result.perturbation, images.pixels[right]))
     np.testing.assert_allclose(rows.rho_2[right], np.linalg.norm(eta, axis=1) / np.linalg.norm(x, axis=1), rtol=1e-12)
     np.testing.assert_allclose(rows.largest[right], np.abs(eta).max(1), rtol=1e-12)
-    # Algorithm 1 as printed: wrong from the start counts as fooled at iteration 0, with no perturbation.
+    # A PGD that stops early tests before it steps: what is wrong from the start is fooled with no perturbation.
     wrong = rows[~right]
     assert wrong.fooled.all() and (wrong.iterations == 0).all() and (wrong.rho_2 == 0).all()
 

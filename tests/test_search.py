@@ -15,6 +15,18 @@ TABLE = pd.read_csv(ROOT / "tests/benchmarks/search.csv")
 FINAL = TABLE[TABLE.stage == "final"]
 
 
+NUMBERS = ("rho_2", "rho_1", "rho_inf", "fooling")
+
+
+def nearest_cells(profile: str, row: str = "LRP") -> dict[str, list[tuple[float, float]]]:
+    """(paper, ours) for the four numbers of each row of the table of a nearest setting."""
+    title = f"### {'PGD' if row == 'PGDC' else 'The LRP attack'}: {profile}\n"
+    part = FOUND.partition(title)[2].partition("\n### ")[0].partition("The nearest, on the half that reports")[2]
+    cells = (line.strip("|").split("|") for line in part.splitlines() if line.startswith(f"| {row}"))
+    pairs = {name.strip(): [each.split("[")[0].split("/") for each in numbers] for name, _, *numbers in cells}
+    return {name: [(float(paper), float(ours)) for paper, ours in row] for name, row in pairs.items()}
+
+
 def nearest(attack: str, profile: str, stage: str = "final", words: str = "") -> pd.Series:
     lines = TABLE[(TABLE.attack == attack) & (TABLE.profile == profile) & (TABLE.stage == stage)]
     return lines[lines.setting.str.contains(words)].sort_values("chooses").iloc[0]
@@ -25,8 +37,30 @@ def test_the_nearest_on_the_imagenet_network():
     assert best.setting.startswith("init=logit bias=ignore lr=40 step_scale=normalized")
     assert '`init="logit"`, `lr=40`, normalized' in TEXT and "off by a fifth" in TEXT
     assert 1.15 < math.exp(best.reports) < 1.25
-    line = next(line for line in FOUND.splitlines() if line.startswith("| LRPC, ε = 10 "))
-    assert "87.1 / 100.0 " in line and "100 % where the paper has 87.1 %" in TEXT
+    far = {
+        (name, column)
+        for name, cells in nearest_cells("imagenet-lite").items()
+        for column, (paper, ours) in zip(NUMBERS, cells, strict=True)
+        if (abs(ours - paper) > 5 if column == "fooling" else max(ours / paper, paper / ours) > 1.5)
+    }
+    assert far == {
+        ("LRPC, ε = 10", "fooling"),
+        ("LRPC, ε = 20", "fooling"),
+        ("LRPF, ε = 10", "rho_inf"),
+        ("LRPF, ε = 40", "rho_inf"),
+        ("LRPF, ε = 40", "rho_1"),
+    }
+    fooling = [nearest_cells("imagenet-lite")[f"LRPC, ε = {eps}"][3] for eps in (10, 20)]
+    assert fooling == [(87.1, 100.0), (92.5, 100.0)]
+    assert "Five of 24" in TEXT and "LRPC fools 100 % at ε = 10 and 20, where\n  the paper has 87.1 and 92.5 %" in TEXT
+
+
+def test_so_sparse_a_perturbation_needs_a_larger_image():
+    rows = {profile: nearest_cells(profile)["LRPC, ε = 40"] for profile in ("imagenet-lite", "tiny-imagenet")}
+    (_, paper_1, paper_inf, _) = (paper for paper, _ in rows["imagenet-lite"])
+    ours = [row[1][1] / row[2][1] for row in rows.values()]
+    assert f"at ε = 40 is {paper_1 / paper_inf:.2f}" in TEXT.replace("\n ", "")
+    assert f"has {ours[0]:.2f} at 224×224 and {ours[1]:.2f} at 64×64" in TEXT
 
 
 def test_no_setting_serves_both_and_the_default_stays():
@@ -35,9 +69,12 @@ def test_no_setting_serves_both_and_the_default_stays():
 
 
 @pytest.mark.parametrize("stage", ["first", "final"])
-@pytest.mark.parametrize("profile", ["imagenet-lite", "tiny-imagenet"])
-def test_raw_gradients_come_less_near(profile, stage):
-    assert "come less near than normalized ones" in TEXT
+@pytest.mark.parametrize(("profile", "lr"), [("imagenet-lite", "lr=100000.0"), ("tiny-imagenet", "lr=10000.0")])
+def test_raw_gradients_come_less_near(profile, lr, stage):
+    assert (
+        "10⁵ is nearest in the one, 10⁴ in the other" in TEXT and "less near than the nearest normalized step" in TEXT
+    )
+    assert lr in nearest("LRP", profile, stage, "gradient").setting
     raw, normalized = (nearest("LRP", profile, stage, words).chooses for words in ("gradient", "normalized"))
     assert raw > normalized
 
@@ -51,7 +88,21 @@ def test_labels_and_steps_hardly_matter_from_the_logit():
 
 
 def test_pgd_takes_all_its_steps():
-    assert "`early_stop=False` became PGD's default" in TEXT and "It becomes the default." in FOUND
+    assert "`early_stop=False` became PGD's default" in TEXT.replace("\n ", "") and "It becomes the default." in FOUND
     for profile in ("imagenet-lite", "tiny-imagenet"):
         assert "early_stop=False" in nearest("PGD", profile).setting
     assert not PGDC().early_stop and not PGDF().early_stop
+    (paper_2, ours_2), _, (paper_inf, ours_inf), _ = nearest_cells("imagenet-lite", "PGDC")["PGDC"]
+    paper_1 = nearest_cells("imagenet-lite", "PGDC")["PGDC"][1][0]  # probably interchanged with paper_2
+    assert f"is\n  {ours_2 / ours_inf:.1f} on the ImageNet network, and {paper_1 / paper_inf:.1f} in the paper" in TEXT
+
+
+def test_a_step_of_twice_the_bound_fills_it_and_fools_fewer():
+    table = pd.read_csv(ROOT / "tests/benchmarks/choices.csv").query("attack == 'PGDC'").set_index("changed")
+    usual, large = table.loc["(the default)"], table.loc["step_size=5"]
+    assert large["fooling %"] < usual["fooling %"] and large.rho_2 / large.rho_inf > 2 > usual.rho_2 / usual.rho_inf
+
+
+def test_an_earlier_look_is_answered():
+    raw, best = (nearest("LRP", "tiny-imagenet", words=words).reports for words in ("gradient", "normalized"))
+    assert f"these are at {raw:.2f} on the half that reports, and the nearest\nsetting at {best:.2f}" in TEXT

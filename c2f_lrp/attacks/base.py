@@ -136,7 +136,7 @@ class Attack(ABC):
         no perturbation and counts as fooled; LRPC and LRPF step before they test, as Algorithm 1 does, and PGD takes
         all its steps, so that they move such an image too. Leave such images out to be stricter. At the fine
         level the coarse label must be right for that, and each image is attacked on the fine network of its own coarse
-        label.
+        label (LRPF follows line 9 to another one while the coarse label is wrong; see its `fine_network`).
 
         Images are attacked in batches of `batch_size`; None: as many as half of the free memory holds, up to 64. When
         half of a batch has left, the next images fill it up. `watch` is called with every iterate

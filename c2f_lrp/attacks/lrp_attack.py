@@ -98,8 +98,8 @@ class LRPAttack(BoundedAttack):
             object.__setattr__(self, "labels", "clean")  # frozen, and rows are to say what was done
         if (self.objective, self.init, self.bias, self.p) == ("eq7", "one_hot", "ignore", 1):
             warnings.warn(
-                "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1, so "
-                "the loss is zero for every image and its gradient is rounding noise; choose "
+                "one_hot with ignored biases at p = 1 reads eqs. (3)-(7) as printed: both total relevances are 1 in a "
+                "network like VGG-16, so the loss is zero for every image and its gradient is rounding noise; choose "
                 'bias="absorb" or init="logit"',
                 stacklevel=3,
             )
