@@ -457,6 +457,10 @@ def test_the_words_of_notebook_10_agree_with_its_table():
     assert not (by_third.verdict == "supported").any() and by_third["mean"].abs().max() < 0.001
     away = moves.xs(("away", "contrast"), level=("half", "measure"))
     assert set(away[away == "supported"].index) == {("LRPC", one_hot, "20"), ("LRPC", one_hot, "40")}
+    whole = pd.read_csv(path.with_name("explainability_measures.csv"), dtype={"eps": str}, keep_default_na=False)
+    whole = whole[(whole.scenes == "") & (whole.reading == one_hot)].set_index(["eps", "measure"])["mean"].unstack()
+    third = whole["contrast shift of r_low on object"] / whole["contrast shift of r_org on object"]
+    assert third["20"] > 0.9 and third["40"] > 0.9  # as far, seen afterwards
     towards = moves.xs("towards", level="half")
     by_contrast = towards[towards.index.get_level_values("measure").str.startswith("contrast")]
     assert len(by_contrast) == 18 and (by_contrast == "not shown").all()
