@@ -106,3 +106,11 @@ def test_a_step_of_twice_the_bound_fills_it_and_fools_fewer():
 def test_an_earlier_look_is_answered():
     raw, best = (nearest("LRP", "tiny-imagenet", words=words).reports for words in ("gradient", "normalized"))
     assert f"these are at {raw:.2f} on the half that reports, and the nearest\nsetting at {best:.2f}" in TEXT
+
+
+def test_on_the_imagenet_network_the_default_needs_its_forty_steps():
+    report = (ROOT / "notebooks/11_report.ipynb").read_text(encoding="utf-8")
+    assert "this start comes much nearer to the paper with forty" in report
+    lines = FINAL[(FINAL.profile == "imagenet-lite") & FINAL.setting.str.contains("one_hot.* lr=10 .*updated")]
+    distance = lines.set_index("K").reports
+    assert distance[40] < 0.6 * distance[10]
