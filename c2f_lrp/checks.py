@@ -62,6 +62,16 @@ def check_classifier(classifier: nn.Module, pixels: Tensor) -> None:
         raise ValueError(f"the classifier is a {type(classifier).__name__}; give a CoarseToFine{hint}")
     if any(module.training for module in classifier.modules()):
         raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
+    check_place(classifier, pixels)
+    if any(weight.is_inference() for weight in classifier.parameters()):
+        raise ValueError(
+            "the classifier's weights were made inside torch.inference_mode(), where gradients cannot follow; "
+            "load it outside"
+        )
+
+
+def check_place(classifier: nn.Module, pixels: Tensor) -> None:
+    """Refuse a classifier on another device, or of another precision, than pixels (N, 3, H, W)."""
     weights = [weight for weight in (*classifier.parameters(), *classifier.buffers()) if weight.is_floating_point()]
     devices, dtypes = {weight.device for weight in weights}, {weight.dtype for weight in weights}
     if devices and devices != {pixels.device}:
@@ -72,11 +82,6 @@ def check_classifier(classifier: nn.Module, pixels: Tensor) -> None:
         raise ValueError(
             f"pixels are {pixels.dtype}, the classifier's weights {dtype}; give pixels.to({dtype}), "
             f"or the classifier .to({pixels.dtype})"
-        )
-    if any(weight.is_inference() for weight in classifier.parameters()):
-        raise ValueError(
-            "the classifier's weights were made inside torch.inference_mode(), where gradients cannot follow; "
-            "load it outside"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from c2f_lrp.checks import check_pixels, check_place
 from c2f_lrp.devices import whole_float32
 from c2f_lrp.hierarchy import Hierarchy
 
@@ -146,8 +147,15 @@ class CoarseToFine(nn.Module):
         outweigh that label.
 
         Raises ValueError where the hierarchy asks for an output that the model does not have: here where the model's
-        settings tell their number, else when it is first used.
+        settings tell their number, else when it is first used. Raises TypeError for a model that may compute something
+        besides its layers: a subclass of Classifier, hooks on it, methods of its own.
         """
+        if type(model) is not Classifier or hooked(model) or {"forward", "normalize"} & set(vars(model)):
+            own = " with hooks or methods of its own" if type(model) is Classifier else ""
+            raise TypeError(
+                f"the model is a {type(model).__name__}{own}, of which only the layers would be kept; give "
+                "Classifier(network, mean=..., std=...), where network does all that is to be done"
+            )
         groups = hierarchy.class_indices
         if groups is None:
             raise ValueError("the hierarchy has no class indices, which say what the model's outputs are")
@@ -157,8 +165,10 @@ class CoarseToFine(nn.Module):
                 f"the hierarchy has a class at output {largest}, the model {outputs} outputs; give the model that its "
                 "class indices were written for"
             )
-        # A sequence stays one sequence; a subclass may have a forward of its own, and stays whole.
-        layers = list(model.layers) if type(model.layers) is nn.Sequential else [model.layers]
+        # A sequence stays one sequence; what may do more than its modules in turn stays whole.
+        inner = model.layers
+        plain = type(inner) is nn.Sequential and not hooked(inner) and "forward" not in vars(inner)
+        layers = list(inner) if plain else [inner]
 
         # The new networks take the images that the model takes.
         settings = {name: value for name, value in model.settings.items() if name == "image_size"}
@@ -177,8 +187,11 @@ class CoarseToFine(nn.Module):
     def predict(self, pixels: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Coarse labels (N,) by eq. (1) and fine labels (N,) by eq. (2), the fine network being the one C picked.
 
-        Raises ValueError for logits that are not finite.
+        pixels: (N, 3, H, W) in [0, 255], of the networks' precision and on their device. Raises ValueError for others,
+        and for logits that are not finite.
         """
+        check_pixels(pixels)
+        check_place(self, pixels)
         coarse = torch.cat([finite(self.coarse(batch)).argmax(1) for batch in pixels.split(batch_size)])
         return coarse, self.predict_fine(pixels, coarse, batch_size)
 
@@ -192,6 +205,11 @@ class CoarseToFine(nn.Module):
             for part in rows.split(batch_size):
                 fine[part] = finite(self.fine[label](pixels[part])).argmax(1)
         return fine
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether something runs before or after the module's own forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def finite(logits: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ EXAMPLES = """examples:
   c2f-lrp demo                            choose images and attacks with the mouse
   c2f-lrp attack photo.jpg                attack a photograph of yours
   c2f-lrp reproduce                       every figure and table of the paper
-  c2f-lrp COMMAND --help                  what a command can do, with examples
+  c2f-lrp COMMAND --help                  what a command can do
 """
 ATTACK_EXAMPLES = """examples:
   c2f-lrp attack photo.jpg                                   LRPC at the paper's three bounds
@@ -106,10 +106,11 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
         where.add_argument("--workers", type=int, help=f"{work} in so many processes on this machine (needs Dask)")
         where.add_argument("--scheduler", metavar="ADDRESS", help=f"{work} on the workers of this Dask scheduler")
 
-    sub = commands.add_parser("demo", help="Open the demo in JupyterLab.")
+    text = "Open the demo in JupyterLab."
+    sub = commands.add_parser("demo", help=text, description=text)
     sub.set_defaults(run=demo)
     sub.add_argument(
-        "--page", action="store_true", help='as a page that runs by itself, by Voilà: pip install "c2f_lrp[page]"'
+        "--page", action="store_true", help="as a page that runs by itself, by Voilà: python -m pip install voila"
     )
     sub.add_argument("options", nargs="*", help="after --, for Jupyter, such as: -- --no-browser --port 8899")
 
@@ -122,12 +123,14 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
     cluster(sub, "attack for the tables")
 
-    sub = commands.add_parser("verify", help="Say which figures and tables are stale or altered.")
+    text = "Say which figures and tables are stale or altered."
+    sub = commands.add_parser("verify", help=text, description=text)
     sub.set_defaults(run=verify)
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
     sub.add_argument("--weights", type=Path, help=weights)
 
-    sub = commands.add_parser("book", help="Build the read-along book and the slides, as web pages.")
+    text = "Build the read-along book and the slides, as web pages."
+    sub = commands.add_parser("book", help=text, description=text)
     sub.set_defaults(run=book)
     sub.add_argument("--out", type=Path, default=Path("build/book"), help="where the pages go (default: build/book/)")
 
@@ -142,12 +145,12 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
 
     sub = command("attack", attack, "Attack photographs: a figure and a few lines for each.", profile=PHOTO_PROFILE)
     sub.formatter_class, sub.epilog = argparse.RawDescriptionHelpFormatter, ATTACK_EXAMPLES
-    photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG or PNG")
+    photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, BMP, GIF or TIFF")
     photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]  # for shtab
     known = f"one of {', '.join(ATTACKS)} (default lrpc)"
     sub.add_argument("--attack", default="lrpc", help=known, **offered(ATTACKS))
     bounds = "bounds in pixel units (default 10 20 40 for lrpc and lrpf, else the attack's own)"
-    sub.add_argument("--eps", type=float, nargs="+", help=bounds)
+    sub.add_argument("--eps", type=bound, nargs="+", help=bounds)
     one_more = "another setting of the attack, such as -p lr 2.5; repeatable"
     sub.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=one_more
@@ -198,6 +201,14 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("-n", type=int, default=6400, help="how many (default 6400)")
     return top
+
+
+def bound(text: str) -> float:
+    """A value of --eps. What follows it is read as another one, so a photograph there gets a hint."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; photographs come before --eps") from error
 
 
 # JupyterLab's own settings: whoever opens the demo is not asked, over the picture, whether it may fetch news.
@@ -294,7 +305,8 @@ def train(options: argparse.Namespace) -> int:
     check_device(options.device)
     profile = get_profile(options.profile)
     if profile.networks == "flat":
-        raise ValueError(f"{profile.name} has no networks to train; its weights come with: c2f-lrp data weights")
+        where = "ship with the package" if profile.ships else "come with: c2f-lrp data weights"
+        raise ValueError(f"{profile.name} has no networks to train; its weights {where}")
     hierarchy = hierarchy_of(profile, options.hierarchy, options.out)
     reader = open_reader(profile, hierarchy, options.root)
     start, processes = None, os.cpu_count() or 1
@@ -340,14 +352,24 @@ def attack(options: argparse.Namespace) -> int:
     check_device(options.device)
     name, classifier, size = network_of(options)
     classifier = classifier.to(options.device)
+    refused = 0
     for photo in options.photos:
-        told = attack_photo(classifier, photo, size, columns, options.attack, options.out)
+        try:
+            told = attack_photo(classifier, photo, size, columns, options.attack, options.out)
+        except (ValueError, OSError) as error:
+            if len(options.photos) == 1:
+                raise
+            print(f"c2f-lrp attack: {error}", file=sys.stderr, flush=True)  # the others are attacked all the same
+            refused += 1
+            continue
         if options.json:
             print(json.dumps({"network": name} | told, ensure_ascii=True), flush=True)
         elif options.quiet:
             print(told.get("figure", f"{photo}: skipped, {told.get('skipped')}"), flush=True)
         else:
             print(as_text(told, name), end="\n\n" if photo != options.photos[-1] else "\n", flush=True)
+    if refused:
+        raise ValueError(f"{refused} of {len(options.photos)} photographs could not be attacked, for the reasons above")
     return 0
 
 
@@ -368,9 +390,9 @@ def network_of(options: argparse.Namespace):
         raise ValueError(f"--network {options.network} needs its weights: --file FILE")
     if options.weights is not None:
         raise ValueError("--weights goes with a profile; the weights of --network are given with --file")
-    how = {"mean": options.mean, "std": options.std, "image_size": options.size}
-    classifier = load_flat(options.network, options.file, **{k: v for k, v in how.items() if v is not None})
-    size = options.size or 224
+    size = 224 if options.size is None else options.size
+    how = {name: value for name, value in (("mean", options.mean), ("std", options.std)) if value is not None}
+    classifier = load_flat(options.network, options.file, image_size=size, **how)
     return f"{options.network} of {options.file}, the paper's 393 classes in 8 groups", classifier, size
 
 

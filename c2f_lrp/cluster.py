@@ -71,7 +71,7 @@ def dask_distributed():
     try:
         import distributed
     except ImportError as error:
-        raise ValueError('clusters need Dask, which is missing; run: python -m pip install "c2f_lrp[dask]"') from error
+        raise ValueError('Dask is missing; run: python -m pip install "dask[distributed]"') from error
     return distributed
 
 

@@ -306,7 +306,7 @@ class Demo:
         self.photo = widgets.FileUpload(
             accept="image/*",
             description="your photograph",
-            tooltip="a JPEG or PNG file; it stays on this computer",
+            tooltip="a JPEG, PNG, WebP, BMP, GIF or TIFF file; it stays on this computer",
             layout=Layout(width="auto"),
         )
         self.level = widgets.ToggleButtons(

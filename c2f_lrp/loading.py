@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from c2f_lrp.checkpoints import checkpoints_table, read_checkpoints
 from c2f_lrp.classifier import PIXEL_MEAN, PIXEL_STD, CoarseToFine, SingleClass
 from c2f_lrp.datasets import Images, LazyImages, Reader, reader_class
@@ -56,7 +58,17 @@ def load_flat(
     it was trained with (see `c2f_lrp.networks.named.named_network`, also for errors). hierarchy: how its 1000 outputs,
     in ImageNet's order, are grouped (`CoarseToFine.from_flat`); None: the paper's 393 classes in eight groups.
     """
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; give the pixels a side that {network} takes")
     flat = named_network(network, file, mean=mean, std=std, image_size=image_size)
+    try:
+        with torch.no_grad():
+            flat(torch.zeros(1, 3, image_size, image_size))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{network} takes no images of {image_size} pixels a side ({reason}); give its own size"
+        ) from error
     hierarchy = hierarchy or get_profile("imagenet").hierarchy()
     return CoarseToFine.from_flat(flat, hierarchy).eval().requires_grad_(False)
 
@@ -96,6 +108,6 @@ def open_images(
 
 def open_reader(profile: Profile, hierarchy: Hierarchy, root: Path | None, limit: int | None = None) -> Reader:
     """The reader of a profile's images, once it is known that `limit` can be met."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; ask for at least one image, or None for all of them")
+    if limit is not None and (not hasattr(limit, "__index__") or limit < 1):
+        raise ValueError(f"limit is {limit!r}; ask for at least one image, or None for all of them")
     return reader_class(profile)(profile, hierarchy, root)

@@ -1,9 +1,10 @@
 """c2f-lrp attack: a photograph, labelled by the classifier itself, attacked, drawn as in Figure 1, and put in words."""
 
+import textwrap
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from c2f_lrp import attacks, plotting
-from c2f_lrp.attacks.base import BoundedAttack
+from c2f_lrp.attacks.base import BoundedAttack, fits
 from c2f_lrp.classifier import CoarseToFine, GroupLogSumExp
 from c2f_lrp.datasets.imagenet import open_photo, resize_and_crop
 from c2f_lrp.files import atomic_write, sha256, writable_folder
@@ -49,14 +50,6 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
     return columns | {f"{chosen.__name__}, ε = {bound:g}": chosen(eps=bound, **settings) for bound in bounds}
 
 
-def fits(value, kind: type) -> bool:
-    """Whether a value is of a field's type, such as float or float | None; a whole number is a float, too."""
-    kinds = get_args(kind) or (kind,)
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
-
-
 def read_photo(photo: Path, size: int) -> tuple[Tensor, str]:
     """A photograph's pixels, float32 (3, size, size) in 0..255, and in words what was cut from it."""
     image = open_photo(photo)
@@ -79,6 +72,7 @@ def attack_photo(
     coarse, fine = (label.item() for label in classifier.predict(pixels[None]))
     *_, last = columns.values()
     told: dict[str, Any] = {"photograph": str(photo), "crop": crop, "attack": attack, "level": last.level}
+    told["settings"] = {field.name: getattr(last, field.name) for field in fields(last) if field.name != "eps"}
     names = classifier.hierarchy.coarse_names
     if last.level == "fine" and classifier.hierarchy.n_fine[coarse] < 2:
         reason = f"{names[coarse]} has a single fine class here, so there is no fine label to attack"
@@ -165,6 +159,8 @@ def marked(path: Path) -> str | None:
 def as_text(told: dict, network: str) -> str:
     """What `attack_photo` returned, as a block to read. network: its name, of a profile or a file."""
     lines = [told["photograph"], f"  network   {network}", f"  seen      {told['crop']}"]
+    settings = ", ".join(f"{name} {value}" for name, value in told["settings"].items())
+    lines += textwrap.wrap(f"  attack    {told['attack']}: {settings}", 100, subsequent_indent=" " * 12)
     if "skipped" in told:
         return "\n".join([*lines, f"  skipped   {told['skipped']}"])
     lines.append(f"  before    {labels_of(told['before'])}; runner-up {told['runner_up']}")

@@ -94,13 +94,16 @@ def run_notebooks(
     settings = get_profile(profile)
     if settings.needs_root and root is None:
         raise ValueError(f"profile {profile} reads photographs; give their folder with --root")
+    if root is not None and not Path(root).is_dir():
+        raise NotADirectoryError(f"--root {root} is no folder; give the one that holds the photographs")
     chosen = choose(only)
     given = dict(parameters or {})
     known = {path: defaults(path) for path in chosen}
     allowed = sorted(set().union(*known.values()) - {"profile", "root", "out", "resume", "scheduler"})
     unknown = [name for name in given if name not in allowed]
     if unknown:
-        raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {', '.join(allowed)}")
+        there = ", ".join(allowed) or "none that can be set"
+        raise ValueError(f"parameter {', '.join(unknown)} is unknown; the chosen notebooks have {there}")
     for name in given:
         for path in chosen:
             if name in known[path]:
@@ -202,12 +205,16 @@ def without_widgets(outputs: list) -> list:
 
 
 def choose(only: list[str] | None) -> list[Path]:
-    """The notebooks to run: all, or those whose name is given, with or without its number."""
+    """The notebooks to run: all, or those whose name begins as given, with or without its number."""
     notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
     if not only:
         return list(notebooks.values())
-    names = {stem.split("_", 1)[1]: stem for stem in notebooks} | {stem: stem for stem in notebooks}
-    unknown = [name for name in only if name not in names]
+    meant = {
+        name: [stem for stem in notebooks if name and (stem.startswith(name) or stem.split("_", 1)[1].startswith(name))]
+        for name in only
+    }
+    unknown = [name for name, stems in meant.items() if len(stems) != 1]
     if unknown:
-        raise ValueError(f"notebook {', '.join(unknown)} is unknown; choose from {', '.join(notebooks)}")
-    return [notebooks[stem] for stem in sorted({names[name] for name in only})]
+        what = "unknown" if not meant[unknown[0]] else "several"
+        raise ValueError(f"notebook {', '.join(unknown)} is {what}; choose from {', '.join(notebooks)}")
+    return [notebooks[stem] for stem in sorted({stem for (stem,) in meant.values()})]

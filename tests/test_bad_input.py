@@ -1006,6 +1006,46 @@ CALLS = {
         lambda at: partial(PGDC, eps=0),
         "eps is 0; give a bound in pixel units above 0, such as 10 on the 0..255 scale",
     ),
+    "half a step": (lambda at: partial(PGDC, iterations=2.5), "iterations is 2.5; PGDC takes int"),
+    "a bound in words": (lambda at: partial(LRPC, eps="10"), "eps is '10'; LRPC takes float"),
+    "a step size of none": (lambda at: partial(LRPC, lr=None), "lr is None; LRPC takes float"),
+    "pixels of another precision to predict": (
+        lambda at: partial(at.clf.predict, at.images.pixels.half()),
+        "pixels are torch.float16, the classifier's weights ...; give pixels.to(...), or the classifier ...",
+    ),
+    "an array to predict": (
+        lambda at: partial(at.clf.predict, at.images.pixels.numpy()),
+        "pixels are a ndarray; give a tensor, such as torch.as_tensor(pixels).float()",
+    ),
+    "normalised pixels to predict": (
+        lambda at: partial(at.clf.predict, at.images.pixels / 255 - 0.5),
+        "pixels lie in [-0...]; they must be finite and in [0, 255]",
+    ),
+    "a deviation that is infinite": (
+        lambda at: partial(c2f_lrp.load_flat, "torchvision:resnet18", at.folder / "x.pth", std=float("inf")),
+        "std is inf; give one number above 0 or three, in units of 0..255",
+    ),
+    "two means": (
+        lambda at: partial(c2f_lrp.load_flat, "torchvision:resnet18", at.folder / "x.pth", mean=(1, 2)),
+        "mean is (1, 2); give one number or three, in units of 0..255",
+    ),
+    "deviations of two kinds": (
+        lambda at: partial(c2f_lrp.load_flat, "torchvision:resnet18", at.folder / "x.pth", std=(58, 57, 0.5)),
+        "mean ... and std (58, 57, 0.5) are for pixels in 0..1; give them for 0..255: 255 times as much",
+    ),
+    "images of no size": (
+        lambda at: partial(c2f_lrp.load_flat, "torchvision:resnet18", at.folder / "x.pth", image_size=0),
+        "image_size is 0; give the pixels a side that torchvision:resnet18 takes",
+    ),
+    "a limit in words": (
+        lambda at: partial(c2f_lrp.load_images, "scenes", limit="3"),
+        "limit is '3'; ask for at least one image, or None for all of them",
+    ),
+    "no scenes": (lambda at: partial(scenes.export, at.folder / "new", 0), "0 scenes make no folder; ask for at ..."),
+    "scenes into a file": (
+        lambda at: partial(scenes.export, at.photo(), 2),
+        "{at}/photo.jpg is a file; name a new folder with --out",
+    ),
     "K of zero": (lambda at: partial(LRPC, iterations=0), "iterations is 0; an attack needs at least 1"),
     "p below 1": (lambda at: partial(LRPC, p=0.5), "p is 0.5; a norm needs p >= 1, such as 1, 2 or float('inf')"),
     "unknown reading": (lambda at: partial(LRPC, init="delta"), "init is 'delta'; choose one of one_hot, logit"),

@@ -1,5 +1,6 @@
 """The commands as a user types them: what is refused, with what words, and what is left behind."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -105,7 +106,13 @@ def test_attack_draws_a_figure_and_prints_a_block(photo, tmp_path, capsys):
     assert attack(photo, tmp_path, "--eps", "10") == 0
     block = capsys.readouterr().out.splitlines()
     assert block[0] == str(photo) and "profile scenes, 32 classes in 8 groups" in block[1]
-    assert "the centre of 120×90 pixels, scaled to 64×64" in block[2] and "runner-up" in block[3]
+    assert "the centre of 120×90 pixels, scaled to 64×64" in block[2]
+    before = next(place for place, line in enumerate(block) if line.startswith("  before "))
+    settings = " ".join(" ".join(block[3:before]).split())  # a long line is wrapped
+    usual = {f.name: getattr(LRPC(), f.name) for f in dataclasses.fields(LRPC) if f.name != "eps"}
+    assert settings == "attack lrpc: " + ", ".join(f"{name} {value}" for name, value in usual.items())
+    del block[3:before]
+    assert "runner-up" in block[3]
     assert [line.split()[0] for line in block[4:6]] == ["DFC", "LRPC,"] and "FOOLED" in block[4]
     assert "the network knows 32 classes and calls whatever it is shown by one of them" in block[6]
     assert block[-1].split() == ["figure", str(tmp_path / "drawn" / "photo_lrpc.png")]
@@ -120,6 +127,18 @@ def test_json_says_what_the_block_says(photo, tmp_path, capsys):
     deepfool, pgd = told["attacks"]
     assert pgd["name"] == "PGDC, ε = 2.53" and pgd["largest_change"] <= 2.531 and deepfool["fooled"] is True
     assert pgd["fooled"] == (pgd["coarse"] != told["before"]["coarse"])
+    assert PGDC(**told["settings"]) == PGDC()
+
+
+def test_a_photograph_that_cannot_be_read_does_not_keep_the_others_waiting(photo, tmp_path, capsys):
+    bad, other = tmp_path / "bad.jpg", tmp_path / "other.png"
+    bad.write_text("text")
+    Image.new("RGB", (64, 64), "red").save(other)
+    assert attack(photo, tmp_path, str(bad), str(other), "--attack", "dfc", "--quiet") == 1
+    printed = capsys.readouterr()
+    assert [line.rpartition("/")[2] for line in printed.out.splitlines()] == ["photo_dfc.png", "other_dfc.png"]
+    first, last = (line for line in printed.err.splitlines() if line.startswith("c2f-lrp attack: "))
+    assert "bad.jpg" in first and "1 of 3 photographs could not be attacked" in last
 
 
 def test_quiet_prints_where_the_figure_is(photo, tmp_path, capsys):

@@ -143,4 +143,4 @@ def test_what_else_is_refused(monkeypatch, capsys):
     assert "--workers is 0; give at least 1" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert cli.main(["reproduce", "--workers", "2"]) == 1
-    assert 'clusters need Dask, which is missing; run: python -m pip install "c2f_lrp[dask]"' in capsys.readouterr().err
+    assert 'Dask is missing; run: python -m pip install "dask[distributed]"' in capsys.readouterr().err

@@ -7,7 +7,7 @@ from test_lrp_zennit import classifier_of
 from torchvision.models import resnet18
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
-from c2f_lrp.classifier import CoarseToFine, SingleClass
+from c2f_lrp.classifier import Classifier, CoarseToFine, SingleClass
 from c2f_lrp.hierarchy import Hierarchy
 from c2f_lrp.lrp import BIASES, INITS, LRP, ZennitLRP
 from c2f_lrp.networks import vgg16
@@ -116,6 +116,70 @@ def test_a_network_that_is_no_sequence():
     coarse, fine = classifier.predict(pixels)
     result = LRPC(iterations=1)(classifier, pixels, coarse, fine)
     assert result.perturbation.abs().max() > 0
+
+
+def half(module, given, result):
+    return result / 2
+
+
+class Twice(Classifier):
+    def normalize(self, pixels):
+        return 2 * super().normalize(pixels)
+
+
+class Own(Classifier):
+    def forward(self, pixels):
+        return 2 * super().forward(pixels)
+
+
+def of_class(kind):
+    flat = convolutional(7, seed=0)
+    flat.__class__ = kind
+    return flat
+
+
+def with_hook(where):
+    flat = convolutional(7, seed=0)
+    where(flat).register_forward_hook(half)
+    return flat
+
+
+def with_method(where, name):
+    flat = convolutional(7, seed=0)
+    owner = where(flat)
+    theirs = getattr(owner, name)
+    setattr(owner, name, lambda given: theirs(given) / 2)
+    return flat
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: of_class(Twice),
+        lambda: of_class(Own),
+        lambda: with_hook(lambda flat: flat),
+        lambda: with_method(lambda flat: flat, "forward"),
+        lambda: with_method(lambda flat: flat, "normalize"),
+        lambda: torch.nn.Flatten(),
+    ],
+    ids=["normalize", "forward", "hook", "forward of the object", "normalize of the object", "another module"],
+)
+def test_a_model_that_does_more_than_its_layers_is_refused(make):
+    with pytest.raises(
+        TypeError, match=r"the model is a \w+.*, of which only the layers would be kept; give Classifier"
+    ):
+        CoarseToFine.from_flat(make(), shuffled())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: with_hook(lambda flat: flat.layers), lambda: with_method(lambda flat: flat.layers, "forward")],
+    ids=["hook", "forward of the object"],
+)
+def test_layers_that_do_more_than_their_modules_stay_whole(make, pixels):
+    flat = make()
+    group = shuffled().class_indices[0]
+    torch.testing.assert_close(CoarseToFine.from_flat(flat, shuffled()).fine[0](pixels), flat(pixels)[:, list(group)])
 
 
 def test_a_hierarchy_of_another_model(pixels):

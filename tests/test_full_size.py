@@ -167,7 +167,10 @@ def test_flat_weights_make_a_classifier_without_training(root, small, tmp_path):
         (["train", "--profile", "imagenet-flat", "--root", "x"], "imagenet-flat has no networks to train"),
         (["attack", "x.jpg", "--profile", "imagenet-flat"], "no flat network of imagenet-flat; run: c2f-lrp data w"),
         (["train", "--hierarchy", "x.csv"], "--hierarchy goes with the profile folder; scenes has its own classes"),
-        (["train", "--profile", "folder", "--root", "x"], "hierarchy.csv; train first: c2f-lrp train --profile folder"),
+        (
+            ["train", "--profile", "folder", "--root", "x"],
+            "hierarchy.csv; name the classes with --hierarchy CSV, or train first: c2f-lrp train --profile folder",
+        ),
     ],
 )
 def test_what_is_missing_is_said(small, arguments, message, capsys):

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_1
 
 from c2f_lrp import cli, files, photos, reproduce
 from c2f_lrp.attacks import ATTACKS
@@ -175,7 +177,17 @@ OPTIONS = {
         ("--eps", WORDS),
         ("--out", PLACES),
         ("--weights", PLACES),
+        ("-p", st.sampled_from(("lr", "p", "iterations", "init", "rule", "seed", "x")), WORDS),
+        ("--device", WORDS),
+        ("--json",),
+        ("--quiet",),
+        ("--network", st.sampled_from(("torchvision:squeezenet1_1", "torchvision:x", "timm:x", ":")) | WORDS),
+        ("--file", PLACES | st.just("here/weights.safetensors")),
+        ("--mean", WORDS),
+        ("--std", WORDS),
+        ("--size", WORDS | st.just("8")),
     ],
+    ("completion",): [],
     ("reproduce",): [
         PROFILE,
         ("--only", st.sampled_from(("table_1", "figure_1", "01_hierarchy_and_data")) | WORDS),
@@ -202,7 +214,7 @@ OPTIONS = {
         ("--device", WORDS),
     ],
 }
-TAKES_PLACES = {("attack",), ("verify",), ("data", "extract")}
+TAKES_PLACES = {("attack",), ("verify",), ("completion",), ("data", "extract")}
 
 
 @st.composite
@@ -225,6 +237,7 @@ def here(tmp_path_factory):
     (folder / "here").mkdir()
     Image.new("RGB", (9, 9)).save(folder / "here" / "photo.jpg")
     (folder / "here" / "text.jpg").write_bytes(b"text")
+    save_file(squeezenet1_1().state_dict(), folder / "here" / "weights.safetensors")
 
     def stop(*_, **__):
         raise Reached("reached")

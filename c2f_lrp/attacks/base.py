@@ -4,8 +4,9 @@ import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, ClassVar, get_args
 
 import psutil
 import torch
@@ -88,6 +89,11 @@ class Attack(ABC):
     uses_logits: ClassVar[bool] = True  # whether steps take `Iterate.gradient`, so that its logits need a graph
 
     def __post_init__(self):
+        for setting in fields(self):
+            value, kind = getattr(self, setting.name), setting.type
+            if not fits(value, kind):
+                takes = getattr(kind, "__name__", kind)
+                raise ValueError(f"{setting.name} is {value!r}; {type(self).__name__} takes {takes}")
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; an attack needs at least 1")
 
@@ -307,6 +313,17 @@ class BoundedAttack(Attack):
             generator = torch.Generator("cpu").manual_seed(content)  # which reads 32 bits
             noise[row].uniform_(-self.eps, self.eps, generator=generator)
         return clip(noise.to(pixels), pixels, self.eps)
+
+
+def fits(value, kind) -> bool:
+    """Whether a value is of a setting's type, such as float or float | None; a whole number is a float, too."""
+    kinds = get_args(kind) or (kind,)
+    if not all(isinstance(each, type) for each in kinds):
+        return True  # something richer, or the name of a type, where annotations are not evaluated
+    if isinstance(value, bool):
+        return bool in kinds
+    numbers = {int: Integral, float: Real}  # NumPy's count, too
+    return isinstance(value, tuple(numbers.get(each, each) for each in kinds))
 
 
 def fitting_batch(network: nn.Module, pixels: Tensor) -> int:

@@ -315,6 +315,10 @@ def export(folder: Path, count: int, processes: int = 1) -> None:
     """Write the first `count` training scenes as FOLDER/<coarse>/<fine>/<n>.png, and FOLDER/hierarchy.csv: an image
     folder like anybody's own. Raises ValueError where the folder holds something already.
     """
+    if count < 1:
+        raise ValueError(f"{count} scenes make no folder; ask for at least one with -n")
+    if Path(folder).is_file():
+        raise NotADirectoryError(f"{folder} is a file; name a new folder with --out")
     if Path(folder).exists() and any(Path(folder).iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder with --out")
     images = read("train", count, processes)

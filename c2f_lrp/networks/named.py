@@ -74,8 +74,13 @@ def check_known(name: str, model: str, known: list[str], library: str) -> None:
 
 
 def check_units(mean: float | Sequence[float], std: float | Sequence[float]) -> None:
-    """Refuse means and deviations of pixels in 0..1, which most libraries print."""
-    if torch.as_tensor(std, dtype=torch.float64).max() < 1:
+    """Refuse what is no mean or deviation of pixels, and those of pixels in 0..1, which most libraries print."""
+    for name, value in (("mean", mean), ("std", std)):
+        numbers = torch.as_tensor(value, dtype=torch.float64).flatten()
+        if len(numbers) not in (1, 3) or not numbers.isfinite().all() or (name == "std" and not (numbers > 0).all()):
+            kind = "above 0 " if name == "std" else ""
+            raise ValueError(f"{name} is {value}; give one number {kind}or three, in units of 0..255")
+    if torch.as_tensor(std, dtype=torch.float64).min() < 1:
         raise ValueError(f"mean {mean} and std {std} are for pixels in 0..1; give them for 0..255: 255 times as much")
 
 

@@ -121,7 +121,7 @@ def agreement(classifier, images) -> list[str]:
         ours = deepfool()(flat, pixels, *true).perturbation
         add(level, deepfool.__name__, "torchattacks (float32)", compared(network, pixels, labels, ours, other))
         for eps in PGD_EPS:
-            result = pgd(eps=eps)(flat, pixels, *true)
+            result = pgd(eps=eps, early_stop=True)(flat, pixels, *true)
             theirs = torch.zeros_like(pixels)  # foolbox goes on after success: let it take as many steps as ours
             for n in result.iterations.unique().tolist():
                 same = result.iterations == n
@@ -170,6 +170,7 @@ def speed(classifier, images, repeats: int) -> list[str]:
         }
         for eps in PGD_EPS:
             contests[f"PGD, ε = {eps:g}"] = {
+                f"{pgd.__name__} here, early_stop=True": partial(pgd(eps=eps, early_stop=True), flat, pixels, *true),
                 f"{pgd.__name__} here": partial(pgd(eps=eps), flat, pixels, *true),
                 "foolbox": partial(foolbox_pgd, network, pixels, labels, eps),
                 "foolbox, images channels-last": partial(foolbox_pgd, network, in_our_order, labels, eps),
