@@ -60,7 +60,8 @@ class Profile:
         path = Path(weights or self.weights) / "hierarchy.csv"
         if not path.is_file():
             raise FileNotFoundError(
-                f"there is no {path}; name the classes with --hierarchy CSV, or train first: c2f-lrp train --profile {self.name} --root DIR --hierarchy CSV, "
+                f"there is no {path}; name the classes with --hierarchy CSV, or train first: "
+                f"c2f-lrp train --profile {self.name} --root DIR --hierarchy CSV, "
                 "and where that wrote to --out DIR, say --weights DIR"
             )
         return path

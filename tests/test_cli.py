@@ -134,7 +134,8 @@ def test_a_photograph_that_cannot_be_read_does_not_keep_the_others_waiting(photo
     bad, other = tmp_path / "bad.jpg", tmp_path / "other.png"
     bad.write_text("text")
     Image.new("RGB", (64, 64), "red").save(other)
-    assert attack(photo, tmp_path, str(bad), str(other), "--attack", "dfc", "--quiet") == 1
+    how = ["--profile", "scenes", "--out", str(tmp_path / "drawn"), "--attack", "dfc", "--quiet"]
+    assert cli.main(["attack", str(photo), str(bad), str(other), *how]) == 1
     printed = capsys.readouterr()
     assert [line.rpartition("/")[2] for line in printed.out.splitlines()] == ["photo_dfc.png", "other_dfc.png"]
     first, last = (line for line in printed.err.splitlines() if line.startswith("c2f-lrp attack: "))
