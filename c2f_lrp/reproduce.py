@@ -127,8 +127,8 @@ def run_notebooks(
         try:
             with alone(executed / f".{path.stem}.lock", f"is at {path.stem} of {profile}"):
                 papermill.execute_notebook(
-                    path,
-                    executed / path.name,
+                    verbatim(path),
+                    verbatim(executed / path.name),
                     {name: value for name, value in given.items() if name in known[path]},
                     engine_name="c2f_lrp",
                     kernel_name="python3",
@@ -154,6 +154,11 @@ def run_notebooks(
     print(f"files written to {folder}: {len(written)}")
     print("  " + "\n  ".join(path.name for path in written))
     return 0
+
+
+def verbatim(path: Path) -> str:
+    """A path as papermill takes it, which reads {name} in one as a parameter to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def defaults(path: Path) -> dict:

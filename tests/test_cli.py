@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -69,6 +70,23 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
         "01_first.ipynb",
         "02_second.ipynb",
     ]
+
+
+def test_a_strange_environment_changes_nothing(stage, tmp_path, monkeypatch, capfd):
+    """A backend that is not installed, another Python's kernel by the usual name, no home, a folder with % and {}."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("MPLBACKEND", "module://nowhere")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("HOME", "/nowhere")
+    folder = tmp_path / "50 % {profile} {x}"
+    monkeypatch.setattr(reproduce, "runs_folder", lambda profile: folder / "runs" / profile)
+    moved = shutil.copytree(reproduce.NOTEBOOKS, folder / "notebooks")
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", moved)
+    assert cli.main(["reproduce", "--out", str(folder / "out"), "-p", "word", "hello"]) == 0, capfd.readouterr().err
+    assert (folder / "out" / "scenes" / "word.txt").read_text() == "hello"
+    assert (os.environ["MPLBACKEND"], os.environ["HOME"]) == ("module://nowhere", "/nowhere")
 
 
 def test_a_failing_notebook_is_named_with_its_cell(stage, capfd):
