@@ -219,4 +219,4 @@ def sensitivity_grid(
         summary = summarize(evaluate(classifier, images, attacks, measures=False))
         line = {"reading": name, "step": scale, "lr": lr, "K": k} | distance_to_paper(summary, rivals, table)
         lines.append(line | {f"fooling at {eps:g}": summary.fooling_percent[f"{eps:g}"] for eps in epsilons})
-    return pd.DataFrame(lines).sort_values("distance", ignore_index=True)
+    return pd.DataFrame(lines).sort_values("distance", ignore_index=True, kind="stable")
