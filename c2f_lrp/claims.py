@@ -162,7 +162,7 @@ def measured(values: np.ndarray, other: np.ndarray | None = None) -> dict[str, f
         mean, low, high = metrics.bootstrap(values)
         spread = values.std(ddof=1) if len(values) > 1 else np.nan
         return {"images": len(values), "mean": mean, "low": low, "high": high} | {
-            "effect": mean / spread if spread else np.nan,
+            "effect": effect(mean, spread),
             "p": sign_flip_p(values),
         }
     other = other[np.isfinite(other)]
@@ -175,7 +175,14 @@ def measured(values: np.ndarray, other: np.ndarray | None = None) -> dict[str, f
     degrees = len(values) - 1, len(other) - 1
     pooled = np.sqrt((degrees[0] * values.var(ddof=1) + degrees[1] * other.var(ddof=1)) / sum(degrees))
     found = {"images": len(values) + len(other), "mean": mean, "low": low, "high": high}
-    return found | {"effect": mean / pooled if pooled else np.nan, "p": relabelled_p(values, other)}
+    return found | {"effect": effect(mean, pooled), "p": relabelled_p(values, other)}
+
+
+def effect(mean: float, spread: float) -> float:
+    """Standard deviations from 0. Where all images have one value, which is not 0, that is infinitely many."""
+    if spread == 0:
+        return float(np.copysign(np.inf, mean)) if mean else 0.0
+    return mean / spread
 
 
 def sign_flip_p(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> float:

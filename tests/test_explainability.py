@@ -435,6 +435,14 @@ def test_whether_the_sign_of_the_cosine_predicts_who_is_fooled():
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["b", "a"]
 
 
+def test_an_effect_without_spread_is_the_largest():
+    """A ratio of bounds that every image reaches: PGD fills its own, and LRPC its."""
+    found = claims.measured(np.full(120, 0.97))
+    assert found["effect"] == np.inf and claims.measured(np.full(120, -0.97))["effect"] == -np.inf
+    assert claims.verdict(found | {"p_holm": 0.001, "direction": -1}) == "the reverse"
+    assert claims.measured(np.zeros(120))["effect"] == 0 and np.isnan(claims.measured(np.array([0.97]))["effect"])
+
+
 def test_the_words_of_notebook_10_agree_with_its_table():
     """Its first paragraph and the one under the table are prose; this is what they say, line by line."""
     path = paths.REPOSITORY / "figures" / "scenes" / "explainability_claims.csv"
