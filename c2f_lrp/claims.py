@@ -180,7 +180,7 @@ def measured(values: np.ndarray, other: np.ndarray | None = None) -> dict[str, f
 
 def effect(mean: float, spread: float) -> float:
     """Standard deviations from 0. Where all images have one value, which is not 0, that is infinitely many."""
-    if spread == 0:
+    if spread <= 1e-12 * abs(mean):  # rounding alone
         return float(np.copysign(np.inf, mean)) if mean else 0.0
     return mean / spread
 

@@ -1,5 +1,7 @@
 """Measures image by image, the controls, which images are looked at, the distance to the paper, and the rules."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,7 +201,7 @@ def test_boxes_that_fill_the_image_are_no_place(clf, images, monkeypatch):
     masks[0], masks[1, :5] = True, True  # all of the image, and five sixths of it
     given = Images(images.pixels, images.coarse, images.fine, masks, None, None, tuple("abcdefgh"))
     monkeypatch.setattr(attention, "open_images", lambda *_, **__: given)
-    found = attention.unseen_images(clf, "tiny-imagenet", "coarse", 8, first=0)
+    found = attention.unseen_images(copy.deepcopy(clf).float(), "tiny-imagenet", "coarse", 8, first=0)
     assert found.object_masks.flatten(1).any(1).tolist() == [False, True] + 6 * [False]
     assert given.object_masks[0].all()  # the caller's are left as they were
 
