@@ -488,3 +488,15 @@ def test_the_words_of_notebook_10_agree_with_its_table():
     assert (size.xs("rho_inf against PGD", level="measure") == "the reverse").all()
     assert (size.xs("rho_1 against PGD", level="measure") == "supported").all()
     assert lines.images.min() >= claims.LEAST_IMAGES
+
+
+def test_the_words_of_notebook_10_on_the_fine_level_agree_with_its_table():
+    notebook = (paths.REPOSITORY / "notebooks/10_explainability_measured.ipynb").read_text(encoding="utf-8")
+    lines = claims.read(paths.REPOSITORY / "figures" / "scenes" / "explainability_fine_claims.csv")
+    moves = lines.xs("attention moves", level="claim")
+    (supported,) = moves[moves.verdict == "supported"].itertuples()
+    one_hot, _ = tables.READINGS
+    assert supported.Index == ("LRPF", one_hot, "10", "towards", "heatmap, less a third label's")
+    assert 0.015 < supported.mean < 0.025 and "two points more" in notebook
+    assert f"one line of {len(moves)} bears" in notebook and f"$p = {supported.p_holm:.3f}$" in notebook
+    assert not (moves.verdict == "the reverse").any() and lines.images.min() >= claims.LEAST_IMAGES
