@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from c2f_lrp.attacks import DFC, LRPF, PGDC, PGDF
@@ -149,3 +150,9 @@ def test_shares_of_eq_5_add_up_to_one_with_the_bounds_of_k_only():
     as_printed = [shares[i] / (a * w - low[i] * plus - high[i] * minus).sum() for i in range(3)]
     assert meant.sum() == pytest.approx(1, abs=1e-12)
     assert abs(sum(as_printed) - 1) > 0.01
+
+
+def test_what_pgd_leaves_on_tiny_imagenet():
+    table = pd.read_csv(PAGES.parents[2] / "figures/tiny-imagenet/table_1.csv", keep_default_na=False)
+    fooling = table[(table.attack == "PGDC") & (table.measure == "fooling_percent")].ours.item()
+    assert f"all of the paper's images and {float(fooling):.0f} % of Tiny ImageNet's" in CHOICES
