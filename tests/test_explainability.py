@@ -499,4 +499,7 @@ def test_the_words_of_notebook_10_on_the_fine_level_agree_with_its_table():
     assert supported.Index == ("LRPF", one_hot, "10", "towards", "heatmap, less a third label's")
     assert 0.015 < supported.mean < 0.025 and "two points more" in notebook
     assert f"one line of {len(moves)} bears" in notebook and f"$p = {supported.p_holm:.3f}$" in notebook
+    assert (
+        moves.xs(("towards", supported.Index[-1]), level=("half", "measure"))["mean"] > 0
+    ).all()  # lean the same way
     assert not (moves.verdict == "the reverse").any() and lines.images.min() >= claims.LEAST_IMAGES
