@@ -163,7 +163,9 @@ def verbatim(path: Path) -> str:
 
 def defaults(path: Path) -> dict:
     """{name: default} of a notebook's parameters."""
-    return {name: ast.literal_eval(told["default"]) for name, told in papermill.inspect_notebook(path).items()}
+    return {
+        name: ast.literal_eval(told["default"]) for name, told in papermill.inspect_notebook(verbatim(path)).items()
+    }
 
 
 def fitting(value, default, name: str, notebook: str):

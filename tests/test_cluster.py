@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -64,7 +65,7 @@ def test_a_worker_dies_and_the_table_is_the_same(clf, images, address, tmp_path,
 def test_what_an_attack_refuses_on_a_worker_is_said_here(clf, images, address):
     bad = images.with_pixels(images.pixels.index_fill(0, images.coarse[:1] * 0, float("nan")))
     shard = evaluation_rows.Shard(evaluation_rows.Setting("a"), 0, PGDC(), bad, {})
-    with pytest.raises(ValueError, match="logits that are not finite"):
+    with pytest.raises(ValueError, match="they must be finite and in"):
         list(attack_on_cluster(address, clf, iter([shard]), False))
 
 
@@ -124,7 +125,7 @@ def test_reproduce_hands_the_address_to_the_notebooks_that_attack_many_images(ad
     given = {}
 
     def execute(path, out, parameters, **settings):
-        given[path.stem] = parameters
+        given[Path(path).stem] = parameters
 
     monkeypatch.setenv("C2F_LRP_RUNS", str(tmp_path))
     monkeypatch.setattr(reproduce.papermill, "execute_notebook", execute)
