@@ -85,6 +85,11 @@ def check_place(classifier: nn.Module, pixels: Tensor) -> None:
         )
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether something runs before or after the module's own forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def check_inputs(
     classifier: nn.Module, pixels: Tensor, coarse_labels: Tensor, fine_labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.checks import check_pixels, check_place
+from c2f_lrp.checks import check_pixels, check_place, hooked
 from c2f_lrp.devices import whole_float32
 from c2f_lrp.hierarchy import Hierarchy
 
@@ -205,11 +205,6 @@ class CoarseToFine(nn.Module):
             for part in rows.split(batch_size):
                 fine[part] = finite(self.fine[label](pixels[part])).argmax(1)
         return fine
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether something runs before or after the module's own forward."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def finite(logits: Tensor) -> Tensor:

@@ -94,9 +94,13 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     def offered(names) -> dict[str, Any]:
         return dict(choices=list(names), metavar="NAME") if complete else {}
 
-    def command(name: str, run, text: str, profile: str = DEFAULT_PROFILE) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+    def plain(name: str, run, text: str, to=commands, **more) -> argparse.ArgumentParser:
+        sub = to.add_parser(name, help=text, description=text, **more)
         sub.set_defaults(run=run)
+        return sub
+
+    def command(name: str, run, text: str, profile: str = DEFAULT_PROFILE, **more) -> argparse.ArgumentParser:
+        sub = plain(name, run, text, **more)
         known = f"one of {', '.join(PROFILES)} (default {profile})"
         sub.add_argument("--profile", default=profile, help=known, **offered(PROFILES))
         return sub
@@ -106,9 +110,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
         where.add_argument("--workers", type=int, help=f"{work} in so many processes on this machine (needs Dask)")
         where.add_argument("--scheduler", metavar="ADDRESS", help=f"{work} on the workers of this Dask scheduler")
 
-    text = "Open the demo in JupyterLab."
-    sub = commands.add_parser("demo", help=text, description=text)
-    sub.set_defaults(run=demo)
+    sub = plain("demo", demo, "Open the demo in JupyterLab.")
     sub.add_argument(
         "--page", action="store_true", help="as a page that runs by itself, by Voilà: python -m pip install voila"
     )
@@ -123,15 +125,11 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
     cluster(sub, "attack for the tables")
 
-    text = "Say which figures and tables are stale or altered."
-    sub = commands.add_parser("verify", help=text, description=text)
-    sub.set_defaults(run=verify)
+    sub = plain("verify", verify, "Say which figures and tables are stale or altered.")
     sub.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="such as figures/scenes")
     sub.add_argument("--weights", type=Path, help=weights)
 
-    text = "Build the read-along book and the slides, as web pages."
-    sub = commands.add_parser("book", help=text, description=text)
-    sub.set_defaults(run=book)
+    sub = plain("book", book, "Build the read-along book and the slides, as web pages.")
     sub.add_argument("--out", type=Path, default=Path("build/book"), help="where the pages go (default: build/book/)")
 
     sub = command("train", train, "Train the coarse and the fine networks; goes on where it was interrupted.")
@@ -143,8 +141,8 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     cluster(sub, "train")
 
-    sub = command("attack", attack, "Attack photographs: a figure and a few lines for each.", profile=PHOTO_PROFILE)
-    sub.formatter_class, sub.epilog = argparse.RawDescriptionHelpFormatter, ATTACK_EXAMPLES
+    text = "Attack photographs: a figure and a few lines for each."
+    sub = command("attack", attack, text, PHOTO_PROFILE, epilog=ATTACK_EXAMPLES, **shape)
     photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, BMP, GIF or TIFF")
     photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]  # for shtab
     known = f"one of {', '.join(ATTACKS)} (default lrpc)"
@@ -170,34 +168,25 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     other.add_argument("--size", type=int, help="pixels a side that it takes (default 224)")
 
     text = "Print what makes a shell complete this command's words."
-    sub = commands.add_parser("completion", help=text, description=text, epilog=COMPLETION_EXAMPLES, **shape)
-    sub.set_defaults(run=completion)
+    sub = plain("completion", completion, text, epilog=COMPLETION_EXAMPLES, **shape)
     sub.add_argument("shell", choices=["bash", "zsh", "tcsh"])
 
     data = commands.add_parser("data", help="Check, unpack, fetch and export data.").add_subparsers(required=True)
 
-    def data_command(name: str, run, text: str) -> argparse.ArgumentParser:
-        sub = data.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        return sub
-
-    sub = data_command("check", check, "Check that a profile's data can be read.")
-    known = f"one of {', '.join(PROFILES)} (default {PHOTO_PROFILE})"
-    sub.add_argument("--profile", default=PHOTO_PROFILE, help=known, **offered(PROFILES))
+    sub = command("check", check, "Check that a profile's data can be read.", PHOTO_PROFILE, to=data)
     sub.add_argument("--root", type=Path, help="folder of photographs")
     sub.add_argument("--weights", type=Path, help=weights)
-
     sub.add_argument("--hierarchy", type=Path, help=csv)
 
-    sub = data_command("extract", extract, "Unpack the paper's 393 classes from ILSVRC2012_img_train.tar.")
+    sub = plain("extract", extract, "Unpack the paper's 393 classes from ILSVRC2012_img_train.tar.", to=data)
     sub.add_argument("archive", type=Path)
     sub.add_argument("--root", type=Path, required=True, help="where train/<wnid>/ goes")
 
-    sub = data_command("weights", pretrained, "Fetch torchvision's vgg16 with its ImageNet weights (528 MB).")
+    sub = plain("weights", pretrained, "Fetch torchvision's vgg16 with its ImageNet weights (528 MB).", to=data)
     sub.add_argument("--out", type=Path, help="where they go (default: with the user's data)")
     sub.add_argument("--file", type=Path, help="a copy of torchvision's file that is here already")
 
-    sub = data_command("export-scenes", export_scenes, "Write embedded scenes as an image folder with its hierarchy.")
+    sub = plain("export-scenes", export_scenes, "Write embedded scenes as an image folder with its hierarchy.", to=data)
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("-n", type=int, default=6400, help="how many (default 6400)")
     return top

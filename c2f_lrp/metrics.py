@@ -39,7 +39,7 @@ def fooling_ratio(fooled: Tensor) -> float:
     """The share of images, bool (N,), that an attack fooled.
 
     Convention: count correctly classified images only. Algorithm 1 as printed attacks the others too, and counts one
-    that is still wrong after a step; `evaluation.summarize` has that share as `fooling_as_printed_percent`.
+    that is still wrong after a step; `evaluation.summarize` has that share as `fooling_as_printed`.
     """
     if not len(fooled):
         raise ValueError("no images were given; a fooling ratio needs at least one")

@@ -181,14 +181,18 @@ def what_moved(columns: list[Panel], org: str, adv: str) -> str:
     Numbers are the totals of both heatmaps, which for p = 1 are all that eq. (7) sees.
     """
     first, last = columns[0], columns[-1]
-    parts = []
-    for name, which in ((org, "relevance_org"), (adv, "relevance_adv")):
-        was, now = (getattr(panel, which).sum().item() for panel in (first, last))
-        parts.append(f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}")
+    totals = {
+        name: [getattr(panel, which).sum().item() for panel in (first, last)]
+        for name, which in ((org, "relevance_org"), (adv, "relevance_adv"))
+    }
+    parts = [
+        f"the relevance of {name} {'falls' if now < was else 'rises'} from {was:.3g} to {now:.3g}"
+        for name, (was, now) in totals.items()
+    ]
     told = "the paper's picture (it falls, it rises)"
     if not ("falls" in parts[0] and "rises" in parts[1]):
         told = f"not {told}"
-    elif now < 0:  # the loop's last: of relevance_adv
+    elif totals[adv][1] < 0:
         told += ", as far as a total below zero, which speaks against its label, can be"
     alike = cosine(first.relevance_org[None], first.relevance_adv[None]).item()
     return (

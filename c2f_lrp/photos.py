@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from c2f_lrp import attacks, plotting
-from c2f_lrp.attacks.base import BoundedAttack, fits
+from c2f_lrp.attacks.base import BoundedAttack, check_kind
 from c2f_lrp.classifier import CoarseToFine, GroupLogSumExp
 from c2f_lrp.datasets.imagenet import open_photo, resize_and_crop
 from c2f_lrp.files import atomic_write, sha256, writable_folder
@@ -38,8 +38,7 @@ def photo_attacks(attack: str, eps: list[float] | None, settings: dict | None = 
         if name not in kinds:
             how = "; bounds are given with --eps" if name == "eps" else ""
             raise ValueError(f"{attack} has no setting {name!r}; choose one of {', '.join(kinds)}{how}")
-        if not fits(value, kinds[name]):
-            raise ValueError(f"{name} is {value!r}; {attack} takes {getattr(kinds[name], '__name__', kinds[name])}")
+        check_kind(name, value, kinds[name], attack)
     deepfool = attacks.DFC if chosen.level == "coarse" else attacks.DFF
     columns = {deepfool.__name__: deepfool()}
     if not issubclass(chosen, BoundedAttack):

@@ -71,9 +71,8 @@ def test_no_setting_serves_both_and_the_default_stays():
 @pytest.mark.parametrize("stage", ["first", "final"])
 @pytest.mark.parametrize(("profile", "lr"), [("imagenet-lite", "lr=100000.0"), ("tiny-imagenet", "lr=10000.0")])
 def test_raw_gradients_come_less_near(profile, lr, stage):
-    assert (
-        "10⁵ is nearest in the one, 10⁴ in the other" in TEXT and "less near than the nearest normalized step" in TEXT
-    )
+    assert "10⁵ is nearest in the one, 10⁴ in the other" in TEXT
+    assert "less near than the nearest normalized step" in TEXT
     assert lr in nearest("LRP", profile, stage, "gradient").setting
     raw, normalized = (nearest("LRP", profile, stage, words).chooses for words in ("gradient", "normalized"))
     assert raw > normalized
@@ -92,8 +91,8 @@ def test_pgd_takes_all_its_steps():
     for profile in ("imagenet-lite", "tiny-imagenet"):
         assert "early_stop=False" in nearest("PGD", profile).setting
     assert not PGDC().early_stop and not PGDF().early_stop
-    (paper_2, ours_2), _, (paper_inf, ours_inf), _ = nearest_cells("imagenet-lite", "PGDC")["PGDC"]
-    paper_1 = nearest_cells("imagenet-lite", "PGDC")["PGDC"][1][0]  # probably interchanged with paper_2
+    # The paper's rho_1 stands for its rho_2: the two are probably interchanged.
+    (_, ours_2), (paper_1, _), (paper_inf, ours_inf), _ = nearest_cells("imagenet-lite", "PGDC")["PGDC"]
     assert f"is\n  {ours_2 / ours_inf:.1f} on the ImageNet network, and {paper_1 / paper_inf:.1f} in the paper" in TEXT
 
 

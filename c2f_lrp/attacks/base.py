@@ -90,10 +90,7 @@ class Attack(ABC):
 
     def __post_init__(self):
         for setting in fields(self):
-            value, kind = getattr(self, setting.name), setting.type
-            if not fits(value, kind):
-                takes = getattr(kind, "__name__", kind)
-                raise ValueError(f"{setting.name} is {value!r}; {type(self).__name__} takes {takes}")
+            check_kind(setting.name, getattr(self, setting.name), setting.type, type(self).__name__)
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; an attack needs at least 1")
 
@@ -138,11 +135,11 @@ class Attack(ABC):
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
 
-        An image leaves as soon as it is fooled. One whose label at this level is wrong beforehand leaves at once with
-        no perturbation and counts as fooled; LRPC and LRPF step before they test, as Algorithm 1 does, and PGD takes
-        all its steps, so that they move such an image too. Leave such images out to be stricter. At the fine
-        level the coarse label must be right for that, and each image is attacked on the fine network of its own coarse
-        label (LRPF follows line 9 to another one while the coarse label is wrong; see its `fine_network`).
+        An image leaves as soon as it is fooled, unless the attack takes all its steps, as PGD does. One whose label at
+        this level is wrong beforehand leaves at once with no perturbation and counts as fooled; LRPC and LRPF, which
+        step before they test as Algorithm 1 does, and PGD move it too. Leave such images out to be stricter. At the
+        fine level the coarse label must be right for that, and each image is attacked on the fine network of its own
+        coarse label (LRPF follows line 9 to another one while the coarse label is wrong; see its `fine_network`).
 
         Images are attacked in batches of `batch_size`; None: as many as half of the free memory holds, up to 64. When
         half of a batch has left, the next images fill it up. `watch` is called with every iterate
@@ -315,15 +312,15 @@ class BoundedAttack(Attack):
         return clip(noise.to(pixels), pixels, self.eps)
 
 
-def fits(value, kind) -> bool:
-    """Whether a value is of a setting's type, such as float or float | None; a whole number is a float, too."""
+def check_kind(name: str, value, kind, attack: str) -> None:
+    """Refuse a value that is not of a setting's type, such as float or float | None; a whole number is a float, too."""
     kinds = get_args(kind) or (kind,)
     if not all(isinstance(each, type) for each in kinds):
-        return True  # something richer, or the name of a type, where annotations are not evaluated
-    if isinstance(value, bool):
-        return bool in kinds
+        return  # something richer, or the name of a type, where annotations are not evaluated
     numbers = {int: Integral, float: Real}  # NumPy's count, too
-    return isinstance(value, tuple(numbers.get(each, each) for each in kinds))
+    allowed = tuple(numbers.get(each, each) for each in kinds)
+    if not (bool in kinds if isinstance(value, bool) else isinstance(value, allowed)):
+        raise ValueError(f"{name} is {value!r}; {attack} takes {getattr(kind, '__name__', kind)}")
 
 
 def fitting_batch(network: nn.Module, pixels: Tensor) -> int:

@@ -88,10 +88,10 @@ class Crops:
         return len(self.photographs)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        image = open_photo(self.photographs.paths[row]).convert("RGB")
-        # At least a quarter of the area: the networks know these classes already, and are used on whole objects.
         from torchvision.transforms import v2  # slow to load, and only training asks
 
+        image = open_photo(self.photographs.paths[row]).convert("RGB")
+        # At least a quarter of the area: the networks know these classes already, and are used on whole objects.
         crop = v2.RandomResizedCrop(self.photographs.size, scale=(0.25, 1.0), antialias=True)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed * len(self) + row)

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.checks import check_labels, check_pixels
+from c2f_lrp.checks import check_labels, check_pixels, hooked
 from c2f_lrp.devices import fast_layout, whole_float32
 from c2f_lrp.lrp.affine import Affine
 from c2f_lrp.lrp.graph import BATCH, Program, Step, read
@@ -238,7 +238,7 @@ def check_state(classifier: nn.Module) -> None:
         if module.training:
             raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
         name = name.removeprefix("layers.")
-        if module._forward_hooks or module._forward_pre_hooks:
+        if hooked(module):
             raise TypeError(
                 f"layer {name or 'itself'} ({type(module).__name__}) has a forward hook, which could change what "
                 "passes; remove it (weight_norm and spectral_norm of old: with torch.nn.utils.remove_*)"
