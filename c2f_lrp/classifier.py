@@ -88,6 +88,10 @@ class Slice(nn.Module):
         """As in GroupLogSumExp, of groups with one member."""
         return self(values)
 
+    def spread(self, logits: Tensor, values: Tensor) -> Tensor:
+        """As in GroupLogSumExp, of groups with one member."""
+        return torch.zeros_like(logits).index_add(1, self.indices, values)
+
 
 class GroupLogSumExp(nn.Module):
     """log sum_k exp z_k over each group of logits: (N, K) -> (N, M). A coarse network made of a flat one.
@@ -105,6 +109,11 @@ class GroupLogSumExp(nn.Module):
     def mean(self, logits: Tensor, values: Tensor) -> Tensor:
         """The mean (N, M) of each group's values (N, K), weighted by the softmax of its logits."""
         return torch.stack([(group(logits).softmax(1) * group(values)).sum(1) for group in self.slices], 1)
+
+    def spread(self, logits: Tensor, values: Tensor) -> Tensor:
+        """Each group's value (N, M), shared by its members in proportion to their softmax: the transpose of `mean`."""
+        parts = zip(self.slices, values.unbind(1), strict=True)
+        return sum(group.spread(logits, group(logits).softmax(1) * value[:, None]) for group, value in parts)
 
 
 class CoarseToFine(nn.Module):

@@ -152,6 +152,26 @@ class SumReach(Function):
         return *grads_a, *grads_reach
 
 
+def transpose(linear: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tensor], Tensor]:
+    """The transpose of a linear operation on tensors like this one, differentiable in what it is applied to.
+
+    It is the derivative. torch.func.vjp gives it too, and so does the argument grad_outputs; the first loads torch's
+    compiler, the second sympy: together four seconds before the first heatmap.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        zeros = torch.zeros_like(like).requires_grad_()
+        out = linear(zeros)
+
+    def transposed(v: Tensor) -> Tensor:
+        differentiable = torch.is_grad_enabled() and v.requires_grad
+        with torch.inference_mode(False), torch.enable_grad():
+            v = v.clone() if v.is_inference() else v
+            (given,) = torch.autograd.grad((out * v).sum(), zeros, retain_graph=True, create_graph=differentiable)
+        return given
+
+    return transposed
+
+
 @dataclass
 class Average:
     """A linear operation with weights m_ij >= 0, as average pooling and means: R_i = |a_i| sum_j m_ij R_j / z_j, with
@@ -168,9 +188,8 @@ class Average:
         out = self(a)
         size, z = (a, out) if self.nonnegative else (a.abs(), self(a.abs()))
         z = nonzero(z)
-        # It is linear: its transpose is its vector-Jacobian product, differentiable in what it is applied to.
-        transposed = torch.func.vjp(self.layer, torch.zeros_like(a))[1]
-        return out, lambda r: (size * transposed(r / z)[0],)
+        transposed = transpose(self.layer, a)
+        return out, lambda r: (size * transposed(r / z),)
 
     def totals(self, inputs: tuple[Tensor], reaches: tuple[Reach]) -> tuple[Tensor, Reach]:
         (a,), (reach,) = inputs, reaches
@@ -194,7 +213,7 @@ class Groups:
         return self.layer(a)
 
     def relevance(self, a: Tensor) -> tuple[Tensor, HandDownAll]:
-        return torch.func.vjp(self.layer, a)
+        return self(a), lambda r: (self.layer.spread(a, r),)
 
     def totals(self, a: tuple[Tensor], reach: tuple[Reach]) -> tuple[Tensor, Reach]:
         return self(*a), None if reach[0] is None else self.layer.mean(*a, *reach)
