@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from c2f_lrp.files import atomic_write, csv_rows, csv_table
+from c2f_lrp.files import alone, atomic_write, csv_rows, csv_table
 from c2f_lrp.paths import manifest_path
 from c2f_lrp.profiles import Profile
 
@@ -34,9 +34,10 @@ def read_checkpoints(table: Path, profile: str) -> list[dict]:
 
 
 def write_checkpoints(table: Path, profile: str, rows: list[dict]) -> None:
-    """Replace the rows of one profile, keeping those of the others."""
-    others = [row for _, row in csv_table(table) if row["profile"] != profile] if table.is_file() else []
-    with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))
+    """Replace the rows of one profile, keeping those of the others, also those that another training just wrote."""
+    with alone(table.with_name(f".{table.name}.lock"), f"writes {table}", wait=True):
+        others = [row for _, row in csv_table(table) if row["profile"] != profile] if table.is_file() else []
+        with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, CHECKPOINT_COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(sorted([*others, *rows], key=lambda row: row["profile"]))

@@ -68,18 +68,18 @@ def writable_folder(folder: Path, option: str = "--out") -> Path:
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
+def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock `path` while the block runs; it goes when the process ends, however it ends.
 
-    Raises OSError where another process holds it: `what` says what that is doing. Without a word where the system or
-    the disk has no such locks.
+    Where another process holds it: waits for it, or raises OSError, in which `what` says what that is doing. Without a
+    word where the system or the disk has no such locks.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         try:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(f"another run {what} (it holds {path}); wait until it ends, or use other folders") from error
         except OSError:

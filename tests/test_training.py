@@ -75,6 +75,19 @@ def test_a_second_training_in_the_same_folder_is_refused_and_changes_nothing(dra
     assert len(training.train(quick, *drawn, out=tmp_path / "out", command="test")) == 9
 
 
+def test_trainings_that_share_a_table_of_checkpoints_lose_no_row(tmp_path):
+    """Profiles inside the package do; each process writes the row of its own profile again and again."""
+    table = tmp_path / "checkpoints.csv"
+    write = "import sys; from pathlib import Path; from c2f_lrp.checkpoints import write_checkpoints\n"
+    write += f"for n in range(50): write_checkpoints(Path({str(table)!r}), sys.argv[1], "
+    write += "[dict(profile=sys.argv[1], network='coarse', seed=n)])"
+    profiles = ["scenes", "tiny-imagenet", "folder"]
+    running = [subprocess.Popen([sys.executable, "-c", write, profile]) for profile in profiles]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    found = [checkpoints.read_checkpoints(table, profile) for profile in profiles]
+    assert [[(row["profile"], row["seed"]) for row in rows] for rows in found] == [[(p, "49")] for p in profiles]
+
+
 def test_a_wider_coarse_network_starts_from_a_flat_network_of_its_own(drawn, tmp_path):
     wide = dataclasses.replace(SMALL, coarse_width=4, feature_epochs=1, coarse_feature_epochs=2, coarse_epochs=1)
     training.train(wide, *drawn, out=tmp_path, command="test")
