@@ -4,16 +4,21 @@ import torch
 from torch import Tensor, nn
 
 
+def check_floating(values: Tensor, name: str) -> None:
+    """Refuse an array, a list, and whole numbers where fractions are computed with."""
+    if not torch.is_tensor(values):
+        raise ValueError(
+            f"{name} are a {type(values).__name__}; give a tensor, such as torch.as_tensor({name}).float()"
+        )
+    if not values.is_floating_point():
+        raise ValueError(f"{name} are {values.dtype}; give floating-point values, such as {name}.float()")
+
+
 def check_pixels(pixels: Tensor) -> None:
     """Refuse what is not a batch of images (N, C, H, W) with values in [0, 255]."""
-    if not torch.is_tensor(pixels):
-        raise ValueError(
-            f"pixels are a {type(pixels).__name__}; give a tensor, such as torch.as_tensor(pixels).float()"
-        )
+    check_floating(pixels, "pixels")
     if pixels.ndim != 4 or pixels.shape[1] != 3:
         raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give a batch (N, 3, H, W)")
-    if not pixels.is_floating_point():
-        raise ValueError(f"pixels are {pixels.dtype}; give floating-point pixels in [0, 255]")
     if pixels.is_meta:
         raise ValueError("pixels are on the device meta, which holds no values; give them on cpu or cuda")
     if not pixels[:1].numel() and len(pixels):
@@ -49,17 +54,24 @@ def check_labels(labels: Tensor, n_images: int, n_classes: int) -> None:
         raise ValueError(f"labels are a {type(labels).__name__}; give an int64 tensor of shape ({n_images},)")
     if labels.shape != (n_images,) or labels.dtype != torch.int64:
         raise ValueError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give int64 of shape ({n_images},)")
+    if labels.is_meta:
+        raise ValueError("labels are on the device meta, which holds no values; give them where the pixels are")
     if n_images and not (labels.min() >= 0 and labels.max() < n_classes):
         raise ValueError(
             f"labels lie in {labels.min().item()}..{labels.max().item()}; the network has classes 0..{n_classes - 1}"
         )
 
 
-def check_classifier(classifier: nn.Module, pixels: Tensor) -> None:
-    """Refuse a classifier that no attack can use on these pixels (N, 3, H, W), saying what to do."""
+def check_two_levels(classifier: nn.Module) -> None:
+    """Refuse what has no coarse and fine networks."""
     if not all(hasattr(classifier, name) for name in ("coarse", "fine", "hierarchy")):
         hint = ": its .module" if hasattr(classifier, "module") else ""
         raise ValueError(f"the classifier is a {type(classifier).__name__}; give a CoarseToFine{hint}")
+
+
+def check_classifier(classifier: nn.Module, pixels: Tensor) -> None:
+    """Refuse a classifier that no attack can use on these pixels (N, 3, H, W), saying what to do."""
+    check_two_levels(classifier)
     if any(module.training for module in classifier.modules()):
         raise ValueError("the classifier is in training mode, where dropout is random; call .eval() first")
     check_place(classifier, pixels)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from c2f_lrp.checks import check_floating
+
 NORMS = {"rho_2": 2, "rho_1": 1, "rho_inf": float("inf")}  # of eq. (10), by the names of their columns
 
 
@@ -22,7 +24,9 @@ def perceptibilities(perturbation: Tensor, pixels: Tensor, p: float) -> Tensor:
     Raises ValueError for another p, for shapes that differ, for no images, and for an all-black image.
     """
     if p not in (1, 2, float("inf")):
-        raise ValueError(f"p is {p}; eq. (10) is for p = 1, 2 or float('inf')")
+        raise ValueError(f"p is {p!r}; eq. (10) is for p = 1, 2 or float('inf')")
+    check_floating(perturbation, "perturbations")
+    check_floating(pixels, "pixels")
     if perturbation.shape != pixels.shape or not len(pixels):
         raise ValueError(
             f"perturbation has shape {tuple(perturbation.shape)}, pixels {tuple(pixels.shape)}; "
@@ -43,6 +47,9 @@ def fooling_ratio(fooled: Tensor) -> float:
     """
     if not len(fooled):
         raise ValueError("no images were given; a fooling ratio needs at least one")
+    fooled = torch.as_tensor(fooled)
+    if fooled.dtype != torch.bool or fooled.ndim != 1:
+        raise ValueError(f"fooled is {fooled.dtype} of shape {tuple(fooled.shape)}; give one bool for each image, (N,)")
     return fooled.double().mean().item()
 
 
@@ -159,6 +166,10 @@ def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
 
 
 def check_masks(values: Tensor, masks: Tensor) -> None:
+    check_floating(values, "values")
+    if not torch.is_tensor(masks) or masks.dtype != torch.bool:
+        given = masks.dtype if torch.is_tensor(masks) else f"a {type(masks).__name__}"
+        raise ValueError(f"masks are {given}; give a tensor of bools (N, H, W)")
     if values.ndim != 4 or masks.shape != (len(values), *values.shape[2:]):
         raise ValueError(
             f"values have shape {tuple(values.shape)}, masks {tuple(masks.shape)}; give (N, 3, H, W) and (N, H, W)"

@@ -29,12 +29,13 @@ import torch
 from PIL import Image
 
 import c2f_lrp
-from c2f_lrp import checkpoints, cli, evaluation, panels, paths, provenance, reproduce, training
+from c2f_lrp import checkpoints, cli, evaluation, metrics, panels, paths, provenance, reproduce, training
 from c2f_lrp.attacks import DFC, LRPC, LRPF, PGDC
 from c2f_lrp.classifier import Classifier, CoarseToFine
 from c2f_lrp.datasets import Images, imagenet, scenes, splits
 from c2f_lrp.download import extract
 from c2f_lrp.hierarchy import Hierarchy
+from c2f_lrp.lrp import LRP
 from c2f_lrp.networks import save_network, vgg16
 from c2f_lrp.profiles import get_profile
 
@@ -780,7 +781,7 @@ CALLS = {
     ),
     "whole-number pixels": (
         lambda at: attack(at, pixels=at.images.pixels.byte()),
-        "pixels are torch.uint8; give floating-point pixels in [0, 255]",
+        "pixels are torch.uint8; give floating-point values, such as pixels.float()",
     ),
     "grey pixels": (
         lambda at: attack(at, pixels=at.images.pixels[:, :1]),
@@ -948,6 +949,46 @@ CALLS = {
     "labels in a list to evaluate": (
         lambda at: evaluate(at, coarse=at.images.coarse.tolist()),
         "labels are a list; give an int64 tensor of shape (8,)",
+    ),
+    "labels without values": (
+        lambda at: partial(LRP(at.clf.coarse).relevance, at.images.pixels, at.images.coarse.to("meta")),
+        "labels are on the device meta, which holds no values; give them where the pixels are",
+    ),
+    "a tensor to evaluate": (
+        lambda at: partial(evaluation.evaluate, at.clf, at.images.pixels, {"a": DFC()}),
+        "the images are a Tensor; give Images, as of c2f_lrp.load_images, which have their labels",
+    ),
+    "attacks in a list": (
+        lambda at: partial(evaluation.evaluate, at.clf, at.images, [DFC()]),
+        'the attacks are a list; give a dict with a name for each, such as {"PGDC": PGDC()}',
+    ),
+    "a wrapped classifier to evaluate": (
+        lambda at: partial(evaluation.evaluate, torch.nn.DataParallel(at.clf), at.images, {"a": DFC()}),
+        "the classifier is a DataParallel; give a CoarseToFine: its .module",
+    ),
+    "an array to perceptibility": (
+        lambda at: partial(metrics.perceptibility, at.images.pixels.numpy(), at.images.pixels, 2),
+        "perturbations are a ndarray; give a tensor, such as torch.as_tensor(perturbations).float()",
+    ),
+    "whole-number pixels to perceptibility": (
+        lambda at: partial(metrics.perceptibility, at.images.pixels, at.images.pixels.byte(), 2),
+        "pixels are torch.uint8; give floating-point values, such as pixels.float()",
+    ),
+    "a norm in words": (
+        lambda at: partial(metrics.perceptibility, at.images.pixels, at.images.pixels, "2"),
+        "p is '2'; eq. (10) is for p = 1, 2 or float('inf')",
+    ),
+    "labels to the fooling ratio": (
+        lambda at: partial(metrics.fooling_ratio, at.images.coarse),
+        "fooled is torch.int64 of shape (8,); give one bool for each image, (N,)",
+    ),
+    "masks of numbers": (
+        lambda at: partial(metrics.relevance_mass, at.images.pixels, at.images.pixels[:, 0]),
+        "masks are torch.float64; give a tensor of bools (N, H, W)",
+    ),
+    "an array of masks": (
+        lambda at: partial(metrics.relevance_mass, at.images.pixels, at.images.pixels[:, 0].bool().numpy()),
+        "masks are a ndarray; give a tensor of bools (N, H, W)",
     ),
     "a wrapped classifier": (
         lambda at: with_classifier(at, torch.nn.DataParallel(at.clf)),

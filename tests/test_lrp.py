@@ -519,8 +519,15 @@ def test_one_relu_may_serve_twice(pixels):
 
 
 def test_network_without_layers():
-    with pytest.raises(TypeError, match="SingleClass has no sequence of layers"):
+    with pytest.raises(TypeError, match="LRP cannot explain a SingleClass: .*one fine class has no fine network"):
         LRP(SingleClass().eval())
+
+
+def test_what_holds_networks_is_no_network(clf):
+    with pytest.raises(TypeError, match=r"LRP cannot explain a CoarseToFine: give one of its networks, .coarse or"):
+        LRP(clf)
+    with pytest.raises(TypeError, match=r"LRP cannot explain a DataParallel: give its .module"):
+        LRP(nn.DataParallel(clf.coarse))
 
 
 @pytest.mark.parametrize("part", ["the classifier", "its dropout only"])
@@ -539,7 +546,7 @@ IMAGE = torch.full((1, 3, 6, 6), 100.0).double()
     [
         (IMAGE[0], r"shape \(3, 6, 6\); give a batch \(N, 3, H, W\)"),
         (IMAGE[:, :1], r"shape \(1, 1, 6, 6\)"),
-        (IMAGE.to(torch.uint8), "pixels are torch.uint8; give floating-point pixels"),
+        (IMAGE.to(torch.uint8), "pixels are torch.uint8; give floating-point values"),
         (IMAGE.long(), "pixels are torch.int64"),
         (IMAGE + 155.001, r"\[255\.001, 255\.001\]; they must be finite and in \[0, 255\]"),
         (IMAGE - 101, r"\[-1, -1\]; they must be finite"),

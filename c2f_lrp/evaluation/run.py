@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
-from c2f_lrp.checks import check_inputs, check_labels
+from c2f_lrp.checks import check_inputs, check_labels, check_two_levels
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images, LazyImages
 from c2f_lrp.evaluation.rows import Setting, Shard, as_float, attack_locally
@@ -58,6 +58,13 @@ def evaluate(
     Raises ValueError for images, labels or a classifier that no attack can use, OSError where a shard cannot be
     written: those before it are kept.
     """
+    check_two_levels(classifier)
+    if not isinstance(images, Images | LazyImages):
+        kind = type(images).__name__
+        raise ValueError(f"the images are a {kind}; give Images, as of c2f_lrp.load_images, which have their labels")
+    if not isinstance(attacks, Mapping):
+        kind = type(attacks).__name__
+        raise ValueError(f'the attacks are a {kind}; give a dict with a name for each, such as {{"PGDC": PGDC()}}')
     if not len(images):
         raise ValueError("no images were given to evaluate")
     if not attacks:

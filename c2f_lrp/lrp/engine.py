@@ -225,10 +225,14 @@ def check_choices(classifier: nn.Module, init: str, bias: str) -> None:
     if bias not in BIASES:
         raise ValueError(f"bias is {bias!r}; choose one of {', '.join(BIASES)}")
     if not hasattr(classifier, "layers"):
-        raise TypeError(
-            f"{type(classifier).__name__} has no sequence of layers to propagate relevance through; LRP takes a "
-            "c2f_lrp.classifier.Classifier (the fine network of a coarse class with one fine class has none)"
+        hint = (
+            "give a c2f_lrp.classifier.Classifier (a coarse class with one fine class has no fine network to explain)"
         )
+        if hasattr(classifier, "coarse"):
+            hint = "give one of its networks, .coarse or .fine[i]"
+        elif hasattr(classifier, "module"):
+            hint = "give its .module"
+        raise TypeError(f"LRP cannot explain a {type(classifier).__name__}: {hint}")
     check_state(classifier)
 
 
