@@ -37,14 +37,8 @@ class Classifier(nn.Module):
         self.layers = layers
         self.settings = settings or {}
         self.architecture = architecture
-        for name, values in (("mean", mean), ("std", std)):
-            numbers = [float(value) for value in (values if isinstance(values, Sequence) else [values])]
-            if len(numbers) not in (1, 3):
-                raise ValueError(f"{name} has {len(numbers)} numbers; give one, or one for each of three colours")
-            if name == "std" and not all(number > 0 for number in numbers):
-                raise ValueError(f"std is {std}; normalising divides by it: give numbers above 0, in units of 0..255")
-            buffer = torch.tensor(numbers if len(numbers) == 3 else numbers * 3).view(1, 3, 1, 1)
-            self.register_buffer(name, buffer, persistent=False)
+        self.register_buffer("mean", of_colours("mean", mean), persistent=False)
+        self.register_buffer("std", of_colours("std", std), persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 255] -> what the first layer sees."""
@@ -66,6 +60,16 @@ class SingleClass(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.new_zeros(len(pixels), 1)
+
+
+def of_colours(name: str, value: float | Sequence[float]) -> Tensor:
+    """A mean or std (1, 3, 1, 1) of pixels, from one number or one for each colour. Raises ValueError for others."""
+    numbers = torch.as_tensor(value, dtype=torch.float64, device="cpu").flatten()
+    fits = len(numbers) in (1, 3) and numbers.isfinite().all() and (name != "std" or (numbers > 0).all())
+    if not fits:
+        kind = "above 0 " if name == "std" else ""
+        raise ValueError(f"{name} is {value}; give one number {kind}or three, in units of 0..255")
+    return torch.tensor(numbers.expand(3).tolist()).view(1, 3, 1, 1)
 
 
 class Slice(nn.Module):

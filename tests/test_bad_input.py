@@ -1013,11 +1013,11 @@ CALLS = {
     ),
     "a deviation of zero": (
         lambda at: partial(Classifier, torch.nn.Flatten(), std=(1, 0, 1)),
-        "std is (1, 0, 1); normalising divides by it: give numbers above 0, in units of 0..255",
+        "std is (1, 0, 1); give one number above 0 or three, in units of 0..255",
     ),
     "a mean of two colours": (
         lambda at: partial(Classifier, torch.nn.Flatten(), mean=(1, 0)),
-        "mean has 2 numbers; give one, or one for each of three colours",
+        "mean is (1, 0); give one number or three, in units of 0..255",
     ),
     "a network that no file can hold": (
         lambda at: partial(save_network, Classifier(torch.nn.Flatten()), at.folder / "a.safetensors"),

@@ -38,12 +38,14 @@ def named_network(
     names or shapes are not the network's, and a normalisation in units of 0..1; FileNotFoundError without a file.
     """
     network = build(name)
-    check_units(mean, std)
+    settings = {"image_size": image_size, "n_classes": 1000}
+    classifier = Classifier(network, settings, mean=mean, std=std).eval()
+    if classifier.std.min() < 1:  # as most libraries print it
+        raise ValueError(f"mean {mean} and std {std} are for pixels in 0..1; give them for 0..255: 255 times as much")
     tensors = read_tensors(Path(file))
     check_tensors(name, Path(file), tensors, network.state_dict())
     network.load_state_dict(tensors)
-    settings = {"image_size": image_size, "n_classes": 1000}
-    return Classifier(network, settings, mean=mean, std=std).eval()
+    return classifier
 
 
 def build(name: str) -> nn.Module:
@@ -71,17 +73,6 @@ def check_known(name: str, model: str, known: list[str], library: str) -> None:
     if model not in known:
         like = [other for other in known if other[:3] == model[:3]][:8] or known[:8]
         raise ValueError(f"network {name!r}: {library} has no {model!r}; it has {', '.join(like)}, ...")
-
-
-def check_units(mean: float | Sequence[float], std: float | Sequence[float]) -> None:
-    """Refuse what is no mean or deviation of pixels, and those of pixels in 0..1, which most libraries print."""
-    for name, value in (("mean", mean), ("std", std)):
-        numbers = torch.as_tensor(value, dtype=torch.float64).flatten()
-        if len(numbers) not in (1, 3) or not numbers.isfinite().all() or (name == "std" and not (numbers > 0).all()):
-            kind = "above 0 " if name == "std" else ""
-            raise ValueError(f"{name} is {value}; give one number {kind}or three, in units of 0..255")
-    if torch.as_tensor(std, dtype=torch.float64).min() < 1:
-        raise ValueError(f"mean {mean} and std {std} are for pixels in 0..1; give them for 0..255: 255 times as much")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
