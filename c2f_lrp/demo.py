@@ -44,7 +44,6 @@ for name in attacks.ATTACKS:
 KINDS = [attack_class(name) for name in attacks.ATTACKS]
 OWN_BOUNDS = {kind.eps for kind in KINDS if issubclass(kind, BoundedAttack)}  # type: ignore[misc]
 BOUNDS = sorted({0.5, 1, 1.5, 4, 6, 8, 10, 15, 20, 30, 40} | OWN_BOUNDS)  # of 255; every attack's own default is there
-# None stands for the attack's own default, which the command and Python have too.
 # Our attention loss has no end: it is descended for all steps, and the best of them is shown.
 LOSSES = {
     "the paper's, eq. (7) or (9)": {},
@@ -52,8 +51,9 @@ LOSSES = {
     "attention (ours)": {"objective": "attention"},
     "attention, best of all steps": {"objective": "attention", "iterate": "best"},
 }
-STEP_SIZES = {"the attack's own": None, "1 of 255": 1, "2.5 of 255": 2.5, "5 of 255": 5}
-STEP_COUNTS = {"the attack's own": None, "20": 20, "10": 10}
+# 0 stands for the attack's own default, which the command and Python have too; a menu at None shows nothing.
+STEP_SIZES = {"the attack's own": 0, "1 of 255": 1, "2.5 of 255": 2.5, "5 of 255": 5}
+STEP_COUNTS = {"the attack's own": 0, "20": 20, "10": 10}
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,14 @@ def run_trace(trace: Trace, each: Callable[[], None] = lambda: None) -> Trace:
     return trace
 
 
-def choose_attack(name: str, eps: float, loss: dict, size: float | None, count: int | None, reading: dict) -> Attack:
-    """The attack that the widgets say; what they leave open is the attack's own default."""
+def choose_attack(name: str, eps: float, loss: dict, size: float, count: int, reading: dict) -> Attack:
+    """The attack that the widgets say; what they leave open (0) is the attack's own default."""
     chosen = attack_class(name)
-    settings: dict[str, Any] = {} if count is None else {"iterations": count}
+    settings: dict[str, Any] = {"iterations": count} if count else {}
     if not issubclass(chosen, BoundedAttack):
         return chosen(**settings)
     settings["eps"] = eps
-    if size is not None:
+    if size:
         settings["step_size" if issubclass(chosen, PGD) else "lr"] = size
     if issubclass(chosen, LRPAttack):
         settings |= reading | loss
@@ -413,8 +413,8 @@ class Demo:
             self.image: row,
             self.attack: chosen.title,
             self.level: chosen.level,
-            self.parts: given.get("lr"),
-            self.count: given.get("iterations"),
+            self.parts: given.get("lr", 0),
+            self.count: given.get("iterations", 0),
             self.loss: {key: given[key] for key in ("objective", "iterate") if key in given},
             self.reading: next(iter(READINGS.values())),
         }
@@ -444,6 +444,7 @@ class Demo:
         chosen = attack_class(name)
         self.eps.disabled = self.parts.disabled = not issubclass(chosen, BoundedAttack)
         self.loss.disabled = not issubclass(chosen, LRPAttack)
+        self.name_defaults(chosen)
         choice = self.choices[self.image.value]
         classifier = choice.classifier or self.photo_classifier()
         try:
@@ -466,6 +467,14 @@ class Demo:
         self.job = threading.Thread(target=self.run, args=(self.trace, key), daemon=True)
         self.set_busy(True)
         self.job.start()
+
+    def name_defaults(self, chosen: type[Attack]) -> None:
+        """Say in two menus which step and how many steps are the attack's own."""
+        size = "ε / 4" if issubclass(chosen, PGD) else f"{chosen.lr:g} of 255" if hasattr(chosen, "lr") else ""
+        for control, options, own in ((self.parts, STEP_SIZES, size), (self.count, STEP_COUNTS, chosen.iterations)):
+            named = tuple((f"{text}: {own}" if own and not value else text, value) for text, value in options.items())
+            if control.options != named:
+                self.set_quietly(control, options=named, value=control.value)
 
     def run(self, trace: Trace, key) -> None:
         """The attack's thread: draw the first steps, and later ones as far as drawing takes a quarter of the time."""

@@ -49,7 +49,7 @@ def test_what_is_not_chosen_is_the_attacks_own_default():
     for name in ATTACKS:
         eps = getattr(attack_class(name), "eps", None)
         assert eps is None or eps in demo.BOUNDS
-        chosen = demo.choose_attack(name, eps, {}, None, None, READING)
+        chosen = demo.choose_attack(name, eps, {}, 0, 0, READING)
         assert chosen == attack_class(name)()
         *_, commanded = photos.photo_attacks(name, [eps] if eps else None).values()
         assert commanded == chosen
@@ -141,6 +141,19 @@ def test_every_control_has_a_tooltip(page):
     controls = [page.image, page.photo, page.attack, page.eps, page.play, page.step, page.stop_button, page.parts]
     controls += [page.count, page.reading, page.loss]
     assert all(len(control.tooltip) > 10 for control in controls) and len(page.level.tooltips) == 2
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_menus_say_what_the_attacks_own_settings_are(page, name):
+    chosen = attack_class(name)
+    page.choose(*page.examples[0])
+    page.attack.value, page.level.value = chosen.title, chosen.level
+    page.finish()
+    attack = demo.choose_attack(name, page.eps.value, {}, page.parts.value, page.count.value, READING)
+    assert page.count.value == 0 and page.count.label == f"the attack's own: {attack.iterations}"
+    assert page.parts.value == 0 and page.parts.disabled == (chosen.title == "DeepFool")
+    size = "ε / 4" if chosen.title == "PGD" else f"{getattr(attack, 'lr', 0):g} of 255"
+    assert page.parts.label == "the attack's own" + ("" if page.parts.disabled else f": {size}")
 
 
 def test_an_attack_goes_with_its_own_bound(page):
