@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import chromium
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 from c2f_lrp.cli import main
 
@@ -165,11 +166,28 @@ def test_every_slide_fits_and_holds_more_than_its_title(browser, book):
     told = """return [...document.querySelectorAll(".slides > section > section, .slides > section:not(:has(section))")]
         .map((slide, k) => { Reveal.slide(k); const shown = Reveal.getCurrentSlide();
             return {title: shown.querySelector("h1, h2").innerText, height: shown.scrollHeight,
-                    words: shown.innerText.length,
+                    words: shown.innerText.length, page: shown.querySelector("iframe") !== null,
                     pictures: [...shown.querySelectorAll("img")].map(i => i.naturalWidth)}; })"""
     slides = browser.execute_script(told)
     assert len(slides) > 20
     for slide in slides:
         assert slide["height"] <= 720, slide
-        assert slide["words"] > len(slide["title"]) + 40 or slide["pictures"], f"empty: {slide['title']}"
+        assert slide["words"] > len(slide["title"]) + 40 or slide["pictures"] or slide["page"], (
+            f"empty: {slide['title']}"
+        )
         assert all(slide["pictures"]), f"a picture is missing: {slide['title']}"
+
+
+@chromium.NEEDED
+def test_the_slides_hold_the_page_to_play_with(browser, book):
+    show(browser, book / "slides.html", 1280, 720)
+    find = """const slides = Reveal.getSlides(), found = slides.findIndex(slide => slide.querySelector("iframe"));
+        Reveal.slide(found); return slides[found].querySelector("iframe")"""
+    frame = browser.execute_script(find)
+    assert frame.size["height"] < 720
+    browser.switch_to.frame(frame)
+    WebDriverWait(browser, 60).until(lambda page: page.find_elements("css selector", "#verdict strong"))
+    verdict = "return document.querySelector('#verdict').innerText"
+    before = WebDriverWait(browser, 60).until(lambda page: page.execute_script(verdict))
+    browser.execute_script("document.querySelectorAll('#scenes input')[5].click()")
+    assert WebDriverWait(browser, 60).until(lambda page: page.execute_script(verdict) != before)
