@@ -89,6 +89,23 @@ def test_a_strange_environment_changes_nothing(stage, tmp_path, monkeypatch, cap
     assert (os.environ["MPLBACKEND"], os.environ["HOME"]) == ("module://nowhere", "/nowhere")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch, capsys, given, expected):
+    """While a command runs, and for what it starts; and not afterwards."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setattr(cli, "completion", lambda options: seen.append(os.environ.get("GOMP_SPINCOUNT")) or 0)
+    before = dict(os.environ)
+    assert cli.main(["completion", "bash"]) == 0
+    assert seen == [expected] and dict(os.environ) == before
+
+
 def test_a_failing_notebook_is_named_with_its_cell(stage, capfd):
     assert cli.main(["reproduce", "--out", str(stage.out), "--only", "second", "-p", "count", "0"]) == 1
     assert "02_second.ipynb failed in cell [3], '1 / count'" in (error := capfd.readouterr().err)
