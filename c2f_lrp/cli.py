@@ -47,8 +47,14 @@ def run(options: argparse.Namespace, home: str) -> int:
     if getattr(options, "weights", None):
         os.environ["C2F_LRP_WEIGHTS"] = str(options.weights.resolve())  # the notebooks' kernels inherit it
     try:
-        if hasattr(options, "profile"):
-            get_profile(options.profile)  # before anything heavy is loaded
+        if getattr(options, "profile", None):
+            profile = get_profile(options.profile)  # before anything heavy is loaded
+            if getattr(options, "root", None) and not profile.needs_root:
+                others = ", ".join(name for name, other in PROFILES.items() if other.needs_root)
+                raise ValueError(
+                    f"the profile {profile.name} draws its images; leave out --root, or choose a --profile of "
+                    f"photographs: {others}"
+                )
         return options.run(options)
     except (ValueError, OSError) as error:
         problem, code = str(error), 1
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace, home: str) -> int:
         os.environ.clear()
         os.environ.update(environment)
     # Out here, where the error and with it the loops it came from are gone: their progress bars have left the line.
-    print(f"c2f-lrp {options.command}: {problem}", file=sys.stderr)
+    print(f"{options.command_line}: {problem}", file=sys.stderr)
     return code
 
 
@@ -100,7 +106,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
 
     def plain(name: str, run, text: str, to=commands, **more) -> argparse.ArgumentParser:
         sub = to.add_parser(name, help=text, description=text, **more)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, command_line=sub.prog)
         return sub
 
     def command(name: str, run, text: str, profile: str = DEFAULT_PROFILE, **more) -> argparse.ArgumentParser:
@@ -147,6 +153,7 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
 
     text = "Attack photographs: a figure and a few lines for each."
     sub = command("attack", attack, text, PHOTO_PROFILE, epilog=ATTACK_EXAMPLES, **shape)
+    sub.set_defaults(profile=None)  # so that one beside --network is noticed
     photos = sub.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, BMP, GIF or TIFF")
     photos.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]  # for shtab
     known = f"one of {', '.join(ATTACKS)} (default lrpc)"
@@ -275,6 +282,8 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def book(options: argparse.Namespace) -> int:
+    from c2f_lrp.files import writable_folder
+
     notebooks = REPOSITORY / "notebooks"
     if not (REPOSITORY / "pyproject.toml").is_file():
         raise ValueError("the book shows figures/ and the README; build it in a copy of the repository")
@@ -282,6 +291,7 @@ def book(options: argparse.Namespace) -> int:
         from sphinx.cmd.build import main as build
     except ImportError as error:
         raise ValueError(f'{error.name} is missing; run: python -m pip install -e ".[book]"') from error
+    writable_folder(options.out)
     # Every page anew, as Sphinx does not see when figures change; a warning, such as of a link to nowhere, is an error.
     failed = build(["-EnWq", "--keep-going", "-c", str(notebooks / "book"), str(notebooks), str(options.out)])
     if not failed:
@@ -375,12 +385,14 @@ def network_of(options: argparse.Namespace):
     if options.network is None:
         if given:
             raise ValueError(f"{given[0]} goes with --network LIBRARY:MODEL; a profile has its own")
-        profile = get_profile(options.profile)
-        classifier = load_classifier(options.profile, options.weights)
+        profile = get_profile(options.profile or PHOTO_PROFILE)
+        classifier = load_classifier(profile.name, options.weights)
         classes = f"{sum(classifier.hierarchy.n_fine)} classes in {classifier.hierarchy.n_coarse} groups"
         return f"profile {profile.name}, {classes}", classifier, profile.image_size
     if options.file is None:
         raise ValueError(f"--network {options.network} needs its weights: --file FILE")
+    if options.profile is not None:
+        raise ValueError(f"--network stands in the place of a profile; leave out --profile {options.profile}")
     if options.weights is not None:
         raise ValueError("--weights goes with a profile; the weights of --network are given with --file")
     size = 224 if options.size is None else options.size

@@ -29,6 +29,8 @@ def fetch_vgg16(folder: Path, file: Path | None = None) -> Path:
     name = weights.url.rpartition("/")[2]
     if SHA256[:8] not in name:
         raise ValueError(f"torchvision {version('torchvision')} has other weights, {name}, than those of {SHA256[:8]}…")
+    if file is not None and not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {file}; give a copy of torchvision's {name}, or leave it out")
     if file is None:
         source = fetch(weights.url, Path(folder) / name, SHA256)
     elif (found := sha256(file)) != SHA256:

@@ -241,6 +241,26 @@ COMMANDS = {
         lambda at: "reproduce --profile tiny-imagenet",
         "profile tiny-imagenet reads photographs; give their folder with --root",
     ),
+    "a root for drawn images": (
+        lambda at: f"reproduce --root {at.folder}",
+        "the profile scenes draws its images; leave out --root, or choose a --profile of photographs: ...",
+    ),
+    "a root for drawn images in training": (
+        lambda at: f"train --profile scenes --root {at.folder} --out {at.folder}/mine",
+        "the profile scenes draws its images; leave out --root, or choose a --profile of photographs: ...",
+    ),
+    "a root for drawn images to check": (
+        lambda at: f"data check --profile scenes --root {at.folder}",
+        "the profile scenes draws its images; leave out --root, or choose a --profile of photographs: ...",
+    ),
+    "a book in a file": (
+        lambda at: f"book --out {at.write('book', 'x')}",
+        "{at}/book cannot be written to (File exists); name another folder with --out",
+    ),
+    "weights that are not there": (
+        lambda at: f"data weights --file {at.folder}/nowhere.pth --out {at.folder}/mine",
+        "there is no file {at}/nowhere.pth; give a copy of torchvision's vgg16-..., or leave it out",
+    ),
     "no root to check": (
         lambda at: "data check --profile tiny-imagenet",
         "the profile tiny-imagenet reads photographs: give their folder with --root (or root=...)",
@@ -1156,7 +1176,8 @@ def test_a_command_refuses(at, row, capfd):
     lines = [line.strip() for line in re.split("\r|\n|\x1b\\[A", printed.err)]
     error = [line for line in lines if line and not line.endswith("/s]")]  # the others are bars of tqdm
     assert len(error) == 1, printed
-    matches(error[0], f"c2f-lrp {arguments[0]}: {message}", at)
+    words = arguments[: 2 if arguments[0] == "data" else 1]
+    matches(error[0], f"c2f-lrp {' '.join(words)}: {message}", at)
     for line in printed_before:
         assert re.search(f"(?m)^{pattern_of(line, at)}$", printed.out), f"{printed.out}\nhas no line\n{line}"
     assert contents(at.folder) == before

@@ -59,14 +59,15 @@ def test_reproduce_runs_every_notebook_and_says_what_it_wrote(stage, tmp_path, m
     for name in ("torch", "sitecustomize", "usercustomize", "conftest", "c2f_lrp", "json"):
         (data / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})")
     monkeypatch.chdir(data)
-    arguments = ["reproduce", "--out", str(stage.out), "-p", "word", "hello", "--root", str(data)]
+    arguments = ["reproduce", "--out", str(stage.out), "-p", "word", "hello"]
+    arguments += ["--profile", "tiny-imagenet", "--root", str(data)]
     assert cli.main(arguments) == 0
     assert not ran.exists() and len(list(data.iterdir())) == 6
     printed, shown = capfd.readouterr()
-    assert "notebooks run: 2, in " in printed and f"written to {stage.out / 'scenes'}: 1\n  word.txt" in printed
+    assert "notebooks run: 2, in " in printed and f"written to {stage.out / 'tiny-imagenet'}: 1\n  word.txt" in printed
     assert re.search(r"cell \d/\d .*, a < b: 100% 40/40 ", shown)  # the bar in the notebook, not the one of its cells
-    assert (stage.out / "scenes" / "word.txt").read_text() == "hello"
-    assert sorted(path.name for path in (stage.runs / "scenes" / "notebooks").glob("[!.]*")) == [
+    assert (stage.out / "tiny-imagenet" / "word.txt").read_text() == "hello"
+    assert sorted(path.name for path in (stage.runs / "tiny-imagenet" / "notebooks").glob("[!.]*")) == [
         "01_first.ipynb",
         "02_second.ipynb",
     ]
@@ -134,7 +135,8 @@ def photo(tmp_path):
 
 
 def attack(photo, tmp_path, *more):
-    return cli.main(["attack", str(photo), "--profile", "scenes", "--out", str(tmp_path / "drawn"), *more])
+    profile = () if "--network" in more else ("--profile", "scenes")
+    return cli.main(["attack", str(photo), *profile, "--out", str(tmp_path / "drawn"), *more])
 
 
 def test_attack_draws_a_figure_and_prints_a_block(photo, tmp_path, capsys):
@@ -210,6 +212,10 @@ def test_no_figure_overwrites_that_of_another_photograph(photo, tmp_path, capsys
         ("--device tpu", "device 'tpu' cannot be used here; choose cpu"),
         ("--file x.pth", "--file goes with --network LIBRARY:MODEL"),
         ("--network torchvision:resnet18", "--network torchvision:resnet18 needs its weights: --file FILE"),
+        (
+            "--network torchvision:resnet18 --file x.pth --profile scenes",
+            "--network stands in the place of a profile; leave out --profile scenes",
+        ),
         ("--network resnet18 --file x.pth", "network 'resnet18' is not understood; give library:model"),
     ],
 )
