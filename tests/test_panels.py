@@ -3,11 +3,12 @@
 import dataclasses
 import types
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from networks import sixteen_images
 
-from c2f_lrp import panels
+from c2f_lrp import panels, plotting
 from c2f_lrp.attacks import DFC, DFF
 
 
@@ -74,3 +75,18 @@ def test_panels_show_before_and_after(clf, images, attack):
     assert columns[0].norm_org == pytest.approx(total, rel=1e-9)
     with pytest.raises(ValueError, match="one level"):
         panels.panels(clf, images.pixels[row], 0, 0, {"a": DFC(), "b": DFF()})
+
+
+def test_a_heatmap_says_both_norms_and_its_labels_score():
+    """As the paper's figures do: the norms by their definition, entry by entry, under the heatmap that they are of."""
+    org = torch.tensor([[[2.0, -0.5]], [[0.25, 0.0]], [[-0.125, 1.0]]])
+    adv = -2 * org
+    column = panels.Panel(
+        "before", torch.full((3, 1, 2), 100.0), torch.zeros(3, 1, 2), org, adv, 3.25, 1.25, 0.75, 0.125, 0, 0, 0.75, 0.5
+    )
+    assert column.negative_norms == (0.625, 6.5)
+    figure = plotting.attack_figure([column], "vehicle", "clothes", ["vehicle / truck"])
+    rows = {axes.get_ylabel().replace("\n", " "): axes.get_xlabel().split() for axes in figure.axes}
+    assert rows["relevance of vehicle"] == ["‖R⁺‖", "3.25", "‖R⁻‖", "0.62", "score", "0.75"]
+    assert rows["relevance of clothes"] == ["‖R⁺‖", "1.25", "‖R⁻‖", "6.5", "score", "0.12"]
+    plt.close(figure)
