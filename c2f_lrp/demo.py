@@ -444,7 +444,7 @@ class Demo:
         chosen = attack_class(name)
         self.eps.disabled = self.parts.disabled = not issubclass(chosen, BoundedAttack)
         self.loss.disabled = not issubclass(chosen, LRPAttack)
-        self.name_defaults(chosen)
+        self.name_defaults(choose_attack(name, self.eps.value, {}, 0, 0, {}))
         choice = self.choices[self.image.value]
         classifier = choice.classifier or self.photo_classifier()
         try:
@@ -468,10 +468,10 @@ class Demo:
         self.set_busy(True)
         self.job.start()
 
-    def name_defaults(self, chosen: type[Attack]) -> None:
-        """Say in two menus which step and how many steps are the attack's own."""
-        size = "ε / 4" if issubclass(chosen, PGD) else f"{chosen.lr:g} of 255" if hasattr(chosen, "lr") else ""
-        for control, options, own in ((self.parts, STEP_SIZES, size), (self.count, STEP_COUNTS, chosen.iterations)):
+    def name_defaults(self, attack: Attack) -> None:
+        """Say in two menus which step and how many steps are the attack's own. attack: one with its own settings."""
+        size = "ε / 4" if isinstance(attack, PGD) else f"{attack.lr:g} of 255" if hasattr(attack, "lr") else ""
+        for control, options, own in ((self.parts, STEP_SIZES, size), (self.count, STEP_COUNTS, attack.iterations)):
             named = tuple((f"{text}: {own}" if own and not value else text, value) for text, value in options.items())
             if control.options != named:
                 self.set_quietly(control, options=named, value=control.value)

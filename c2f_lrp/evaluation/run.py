@@ -59,10 +59,10 @@ def evaluate(
     written: those before it are kept.
     """
     check_two_levels(classifier)
-    if not isinstance(images, Images | LazyImages):
+    if not all(hasattr(images, name) for name in ("coarse", "fine")):
         kind = type(images).__name__
         raise ValueError(f"the images are a {kind}; give Images, as of c2f_lrp.load_images, which have their labels")
-    if not isinstance(attacks, Mapping):
+    if not hasattr(attacks, "values"):
         kind = type(attacks).__name__
         raise ValueError(f'the attacks are a {kind}; give a dict with a name for each, such as {{"PGDC": PGDC()}}')
     if not len(images):
