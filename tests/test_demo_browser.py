@@ -169,6 +169,13 @@ def test_the_demo_in_jupyterlab(server, browser, until, folder, tmp_path):
     says("FOOLED")
     steps = until(lambda b: text(b).split("step ")[1].split(" of ")[1].split()[0])
     says(f"step {steps} of {steps}")
+    projector = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", projector)
+    picture("1_projector")  # the verdict, all pictures and what stands below them, above JupyterLab's last line
+    ends = "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect())"
+    (row, *_), (line,) = (browser.execute_script(ends, css) for css in (".c2f .row", "#jp-main-statusbar"))
+    assert 0 < row["top"] < row["bottom"] <= line["top"] < 720
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     one(labelled("step") + "//div[contains(@class, 'noUi-handle')]").send_keys(Keys.HOME)
     says(f"step 0 of {steps}")
