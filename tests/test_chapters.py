@@ -108,3 +108,27 @@ def test_tiny_imagenets_page_says_what_moves():
     assert set(zip(shown.attack, shown.reading, strict=True)) == {("LRPC", LOGIT), ("MarginC", "")}
     assert "one part is supported" in page and "by 1.6 to 1.7 points" in page
     assert {round(-100 * mean, 1) for mean in shown["mean"]} == {1.6, 1.7}
+
+
+def test_what_moves_at_224_pixels_is_what_chapter_10_and_its_page_say():
+    page = (paths.REPOSITORY / "notebooks/book/reference/results_imagenet-lite.md").read_text(encoding="utf-8")
+    chapter = (paths.REPOSITORY / "notebooks/10_explainability_measured.ipynb").read_text(encoding="utf-8")
+    lines = pd.read_csv(paths.REPOSITORY / "figures/imagenet-lite/explainability_claims.csv", keep_default_na=False)
+    judged = lines[lines.images == 110]
+    assert set(lines.images) == {45, 110} and set(lines[lines.images == 45].verdict) == {"too few"}
+    supported = judged[judged.verdict == "supported"]
+    moves = supported[supported.claim == "attention moves"]
+    assert set(zip(moves.half, moves.measure, strict=True)) == {("away", "heatmap, less a third label's")}
+    points = {name: {round(-100 * x) for x in some["mean"]} for name, some in moves.groupby(["attack", "reading"])}
+    assert points == {("LRPC", ONE_HOT): {14}, ("LRPC", LOGIT): {5}, ("MarginC", ""): {4}, ("DFC", ""): {3}}
+    assert "14 points from the one-hot start, 5 from the logit, 4 under the margin attack and\n3 under DeepFool" in page
+    assert (
+        "by 14 points from the one-hot start and by 5 from the logit. Under DeepFool and the margin attack" in chapter
+    )
+    assert "by 3 and 4 points. That it comes to the sought label's parts is not shown there either" in chapter
+    more = supported[supported.claim == "more than DeepFool"]
+    assert set(more.reading) == {ONE_HOT} and {round(-100 * x) for x in more["mean"]} == {11} and "by 11 points" in page
+    dense = supported[(supported.claim == "concentrated") & (supported.measure == "on the most relevant tenth")]
+    assert set(dense.reading) == {ONE_HOT} and len(dense) == 3
+    sizes = judged[judged.claim == "comparable size"].groupby("measure").verdict.agg(set)
+    assert sizes["rho_1 against PGD"] == {"supported"} and sizes["rho_inf against PGD"] == {"the reverse"}
