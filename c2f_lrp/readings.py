@@ -36,12 +36,16 @@ def distance_to_paper(summary: pd.DataFrame, rivals: pd.DataFrame, table: str) -
       pgd       |ln(rho_1(10) / PGD's rho_1) - the paper's|
       fooling   mean over eps of |fooling - the paper's| / 100
 
-    Ratios to the rivals cancel how fragile a network is; the logarithms make a factor of 2 the same either way.
+    Ratios to the rivals cancel how fragile a network is; the logarithms make a factor of 2 the same either way. All are
+    nan where one of the three bounds was not attacked.
     """
     paper = paper_values(table).set_index(["attack", "eps", "measure"]).value
     ours, deepfool, pgd = ("LRPC", "DFC", "PGDC") if table == "table_1" else ("LRPF", "DFF", "PGDF")
     eps = [str(value) for value in (10, 20, 40)]
-    mine = summary.rename(index=lambda value: f"{float(value):g}").loc[eps]
+    mine = summary.rename(index=lambda value: f"{float(value):g}")
+    if not set(eps) <= set(mine.index):
+        return dict.fromkeys(("order", "bound", "flat", "deepfool", "pgd", "fooling", "distance"), math.nan)
+    mine = mine.loc[eps]
     df, other = rivals.iloc[0], rivals.iloc[1]
 
     def printed(measure: str, bound: str, attack: str = ours) -> float:

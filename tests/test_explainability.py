@@ -118,6 +118,8 @@ def test_the_paper_is_at_no_distance_from_itself(table):
     falling = mine.copy()
     falling["fooling_percent"] = [90.0, 80.0, 70.0]
     assert readings.distance_to_paper(falling, rivals, table)["order"] == 1
+    some = readings.distance_to_paper(mine.loc[["20"]], rivals, table)  # as after -p epsilons '[20]'
+    assert list(some) == list(parts) and all(np.isnan(list(some.values())))
 
 
 def test_lines_of_a_summary():
