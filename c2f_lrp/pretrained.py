@@ -29,10 +29,10 @@ def fetch_vgg16(folder: Path, file: Path | None = None) -> Path:
     name = weights.url.rpartition("/")[2]
     if SHA256[:8] not in name:
         raise ValueError(f"torchvision {version('torchvision')} has other weights, {name}, than those of {SHA256[:8]}…")
-    if file is not None and not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}; give a copy of torchvision's {name}, or leave it out")
     if file is None:
         source = fetch(weights.url, Path(folder) / name, SHA256)
+    elif not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {file}; give a copy of torchvision's {name}, or leave it out")
     elif (found := sha256(file)) != SHA256:
         raise ValueError(f"{file} has SHA-256 {found}, but {name} has {SHA256}; give an unaltered copy of it")
     else:

@@ -94,7 +94,7 @@ def test_a_strange_environment_changes_nothing(stage, tmp_path, monkeypatch, cap
     ("given", "expected"),
     [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
 )
-def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch, capsys, given, expected):
+def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch, given, expected):
     """While a command runs, and for what it starts; and not afterwards."""
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
