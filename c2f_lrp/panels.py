@@ -5,7 +5,6 @@ import functools
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -42,14 +41,14 @@ def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: st
 
 def choose_images(
     classifier: CoarseToFine, images: Images, org: str, adv: str, attacks: dict[str, Attack], tried: int = 16
-) -> tuple[int, int, pd.DataFrame]:
+) -> tuple[int, int, dict[str, int], int]:
     """The rows of two images that a figure shows, by a rule instead of by hand, and how often each attack succeeds.
 
     Among the images that both levels classify correctly, whose label is `org` and whose runner-up is `adv` (names at
     the attacks' level): those with a secondary object of the runner-up's class come first, then the surest. Of the
     first `tried`, the first of those that most attacks fool, and the first of those that fewest fool (the same one,
-    where all fool as many). The table says of each attack how many of these it fooled, and of how many: one picture
-    does not say how often it succeeds. Raises ValueError where no image has these labels.
+    where all fool as many). Then follow, by the attacks' names, how many of these images each fooled, and how many
+    they are: one picture does not say how often an attack succeeds. Raises ValueError where no image has these labels.
     """
     level = next(iter(attacks.values())).level
     coarse, fine = classifier.predict(images.pixels)
@@ -72,9 +71,9 @@ def choose_images(
     rows = [row for _, _, row in sorted(candidates, reverse=True)[:tried]]
     chosen = images[rows]
     fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
-    counts = pd.DataFrame({"fooled": [some.sum().item() for some in fooled], "of": len(rows)}, index=list(attacks))
+    counts = {name: some.sum().item() for name, some in zip(attacks, fooled, strict=True)}
     successes = torch.stack(fooled).sum(0)  # argmax and argmin take the first of equals
-    return rows[successes.argmax().item()], rows[successes.argmin().item()], counts
+    return rows[successes.argmax().item()], rows[successes.argmin().item()], counts, len(rows)
 
 
 @dataclasses.dataclass(frozen=True)

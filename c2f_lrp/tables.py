@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
+from c2f_lrp.attacks.lrp_attack import PAPER_EPS
 from c2f_lrp.evaluation.rows import Setting
 from c2f_lrp.paths import manifest_path
 
@@ -12,7 +13,6 @@ READINGS = {
     "one-hot start, bias absorbs": dict(init="one_hot", bias="absorb"),
     "logit start, bias ignored": dict(init="logit", bias="ignore"),
 }
-PAPER_EPS = (10, 20, 40)
 MEASURES = ("rho_2", "rho_1", "rho_inf", "fooling_percent")
 MEASURE_NAMES = {"rho_2": "ρ²", "rho_1": "ρ¹", "rho_inf": "ρ^∞", "fooling_percent": "fooling %"}
 COLUMNS = ["attack", "reading", "eps"]

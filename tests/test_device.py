@@ -96,6 +96,6 @@ def test_figures_stay_on_the_device(clf, given, elsewhere):
     counts = panels.label_pairs(clf, given, "coarse", names[int(given.coarse[0])])
     org, adv = next(iter(counts))
     attacks = {"a": PGDC(iterations=2)}
-    row, _, _ = panels.choose_images(clf, given, org, adv, attacks)
+    row, *_ = panels.choose_images(clf, given, org, adv, attacks)
     columns, *_ = panels.panels(clf, given.pixels[row], int(given.coarse[row]), int(given.fine[row]), attacks)
     assert [column.title for column in columns] == ["before", "a"]

@@ -80,6 +80,13 @@ def test_what_ships_needs_no_torchvision():
     assert ran.stdout.strip() == "set()"
 
 
+def test_attacking_a_photograph_needs_no_pandas():
+    """It takes half a second to load, of the ten that an attack takes; tables are made elsewhere."""
+    code = "import sys, c2f_lrp.loading, c2f_lrp.photos; print({'pandas', 'pyarrow'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
 def test_nothing_compares_the_names_of_profiles():
     """A profile carries what distinguishes it: a data set of one's own needs an entry in PROFILES, and no if."""
     found = []

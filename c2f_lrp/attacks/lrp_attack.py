@@ -38,6 +38,7 @@ ITERATES = ("first", "best")
 ORIGINALS = ("predicted", "given")
 LABELS = ("updated", "clean")
 FINE_NETWORKS = ("updated", "kept")
+PAPER_EPS = (10, 20, 40)  # the bounds in Tables I and II, pixel units
 
 
 @dataclass(frozen=True, kw_only=True)

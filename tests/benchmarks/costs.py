@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, Attack
 from c2f_lrp.attacks.base import input_gradient
+from c2f_lrp.attacks.lrp_attack import PAPER_EPS
 from c2f_lrp.classifier import Classifier
 from c2f_lrp.lrp import LRP
 from c2f_lrp.networks import vgg16
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
 from c2f_lrp.profiles import get_profile
-from c2f_lrp.tables import PAPER_EPS, READINGS, table_attacks
+from c2f_lrp.tables import READINGS, table_attacks
 
 IMAGENET, TINY = get_profile("imagenet"), get_profile("tiny-imagenet")
 FINE = IMAGENET.hierarchy().n_fine

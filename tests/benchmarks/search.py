@@ -52,10 +52,11 @@ from tqdm.auto import tqdm
 
 import c2f_lrp
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack
+from c2f_lrp.attacks.lrp_attack import PAPER_EPS
 from c2f_lrp.datasets import Images
 from c2f_lrp.metrics import NORMS, perceptibilities
 from c2f_lrp.provenance import markdown
-from c2f_lrp.tables import COLUMNS, MEASURES, PAPER_EPS, paper_values, side_by_side
+from c2f_lrp.tables import COLUMNS, MEASURES, paper_values, side_by_side
 
 HERE = Path(__file__).parent
 PHOTOGRAPHS = {"imagenet-lite": 220, "tiny-imagenet": 400}
