@@ -156,3 +156,19 @@ def test_what_pgd_leaves_on_tiny_imagenet():
     table = pd.read_csv(PAGES.parents[2] / "figures/tiny-imagenet/table_1.csv", keep_default_na=False)
     fooling = table[(table.attack == "PGDC") & (table.measure == "fooling_percent")].ours.item()
     assert f"all of the paper's images and {float(fooling):.0f} % of Tiny ImageNet's" in CHOICES
+
+
+def test_what_single_choices_change_on_the_scenes():
+    table = pd.read_csv(Path(__file__).parent / "benchmarks" / "choices.csv")
+    default = table[(table.attack == "LRPC") & (table.changed == "(the default)")].iloc[0]
+    apart = table[(table.attack == "LRPC") & table.changed.str.startswith("line 8")].iloc[0]
+    names = ["rho_2", "rho_1", "rho_inf"]
+    differences = (apart[names] / default[names] - 1).abs().astype(float)
+    assert 0.0105 < differences.max() < 0.0115 and "all three $\\rho$" in CHOICES and "differ by 1.1 % at most" in CHOICES
+    others = {
+        change: 32 * (1 - agree / 100) for change, agree in zip(table.changed, table["as the default %"], strict=True)
+    }
+    assert round(others[apart.changed]) == 1 and "one scene of 32 fares otherwise" in CHOICES
+    followed = table[table.changed.isin(["labels='clean'", "fine_network='kept'"])]["as the default %"]
+    assert {round(32 * (1 - agree / 100)) for agree in followed} == {1, 3}
+    assert "matters for one to three images of 32" in CHOICES
