@@ -164,7 +164,9 @@ def test_what_single_choices_change_on_the_scenes():
     apart = table[(table.attack == "LRPC") & table.changed.str.startswith("line 8")].iloc[0]
     names = ["rho_2", "rho_1", "rho_inf"]
     differences = (apart[names] / default[names] - 1).abs().astype(float)
-    assert 0.0105 < differences.max() < 0.0115 and "all three $\\rho$" in CHOICES and "differ by 1.1 % at most" in CHOICES
+    assert (
+        0.0105 < differences.max() < 0.0115 and "all three $\\rho$" in CHOICES and "differ by 1.1 % at most" in CHOICES
+    )
     others = {
         change: 32 * (1 - agree / 100) for change, agree in zip(table.changed, table["as the default %"], strict=True)
     }

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from c2f_lrp.attacks import PGDC, PGDF
+from c2f_lrp.profiles import get_profile
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "notebooks/book/reference/search.md").read_text(encoding="utf-8")
@@ -113,3 +114,34 @@ def test_on_the_imagenet_network_the_default_needs_its_forty_steps():
     lines = FINAL[(FINAL.profile == "imagenet-lite") & FINAL.setting.str.contains("one_hot.* lr=10 .*updated")]
     distance = lines.set_index("K").reports
     assert distance[40] < 0.6 * distance[10]
+
+
+def test_what_label_smoothing_and_cutmix_do():
+    lines = pd.read_csv(ROOT / "tests/benchmarks/smoothing.csv")
+    told = (ROOT / "tests/benchmarks/smoothing.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("| ")
+    ]
+    apart = {
+        name: [float(number) for number in rest]
+        for name, *rest in rows
+        if name in ("label smoothing", "CutMix") and len(rest) == 5
+    }
+    assert (
+        apart["label smoothing"][2:] == [6.6, 2.6, 10.6] and "6.6 points *more* (95 % interval 2.6 to\n  10.6)" in TEXT
+    )
+    assert (
+        apart["CutMix"][2:] == [-3.6, -8.0, 0.7] and "with CutMix 3.6 fewer, which may be chance (−8.0 to 0.7)" in TEXT
+    )
+    assert told.count("by this rule, does not make PGD's work harder") == 2 and set(lines.seed) == {0}
+    right, fooled = (f"{lines[name].min():.0f} to {lines[name].max():.0f} %" for name in ("right %", "PGDC 2.53 %"))
+    assert f"right on {right}, are fooled by PGD on {fooled}" in TEXT
+    ours = pd.read_csv(ROOT / "data_manifests/checkpoints.csv").query(
+        "profile == 'tiny-imagenet' and network == 'coarse'"
+    )
+    table = pd.read_csv(ROOT / "figures/tiny-imagenet/table_1.csv", keep_default_na=False)
+    fools = table[(table.attack == "PGDC") & (table.measure == "fooling_percent")].ours.item()
+    assert f"is right on {100 * ours.iloc[0].accuracy:.0f} % and fooled on {float(fools):.0f} %" in TEXT
+    own = get_profile("tiny-imagenet")
+    epochs = own.coarse_feature_epochs + own.coarse_epochs + own.finish_epochs
+    assert own.coarse_width == 2 * 12 and f"twice as wide and trained for {epochs} epochs" in TEXT
