@@ -135,7 +135,8 @@ def test_what_moves_at_224_pixels_is_what_chapter_10_and_its_page_say():
 
 
 def test_what_ten_steps_and_forty_do_at_224_pixels():
-    figures, page = paths.REPOSITORY / "figures/imagenet-lite", "notebooks/book/reference/results_imagenet-lite.md"
+    figures = paths.REPOSITORY / "figures/imagenet-lite"
+    page = (paths.REPOSITORY / "notebooks/book/reference/results_imagenet-lite.md").read_text(encoding="utf-8")
     ten = pd.read_csv(figures / "table_1_summary.csv", keep_default_na=False).query("attack == 'LRPC'")
     ten = ten.assign(fooled=ten.fooling_percent.astype(float))
     forty = pd.read_csv(figures / "explainability_measures.csv").query("measure == 'fooled' and attack == 'LRPC'")
@@ -145,7 +146,6 @@ def test_what_ten_steps_and_forty_do_at_224_pixels():
         for table in (ten, forty)
     )
     at = sorted([ONE_HOT, LOGIT]).index(ONE_HOT)
-    page = (paths.REPOSITORY / page).read_text(encoding="utf-8")
     assert f"LRPC then fools {few[at]} of the photographs in ten steps, and in forty {many[at]} of those" in page
     assert few[1 - at] == "99 to 99 %" and many[1 - at] == "100 to 100 %" and "it fools 99 % or all of them" in page
     assert f"fool {many[at]} from the one-hot start" in (paths.REPOSITORY / "README.md").read_text(encoding="utf-8")

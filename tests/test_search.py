@@ -127,12 +127,10 @@ def test_what_label_smoothing_and_cutmix_do():
         for name, *rest in rows
         if name in ("label smoothing", "CutMix") and len(rest) == 5
     }
-    assert (
-        apart["label smoothing"][2:] == [6.6, 2.6, 10.6] and "6.6 points *more* (95 % interval 2.6 to\n  10.6)" in TEXT
-    )
-    assert (
-        apart["CutMix"][2:] == [-3.6, -8.0, 0.7] and "with CutMix 3.6 fewer, which may be chance (−8.0 to 0.7)" in TEXT
-    )
+    assert apart["label smoothing"][2:] == [6.6, 2.6, 10.6]
+    assert "6.6 points *more* (95 % interval 2.6 to\n  10.6)" in TEXT
+    assert apart["CutMix"][2:] == [-3.6, -8.0, 0.7]
+    assert "with CutMix 3.6 fewer, which may be chance (−8.0 to 0.7)" in TEXT
     assert told.count("by this rule, does not make PGD's work harder") == 2 and set(lines.seed) == {0}
     right, fooled = (f"{lines[name].min():.0f} to {lines[name].max():.0f} %" for name in ("right %", "PGDC 2.53 %"))
     assert f"right on {right}, are fooled by PGD on {fooled}" in TEXT

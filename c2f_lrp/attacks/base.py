@@ -354,6 +354,12 @@ def take_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
     return tuple(fast_layout(tensor[rows]) for tensor in tensors)
 
 
+def largest_entry(gradient: Tensor) -> Tensor:
+    """max |g| of each image's gradient (N, 3, H, W), as (N, 1, 1, 1) to divide by; 1 where all is zero and stays so."""
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+    return largest.where(largest > 0, 1)
+
+
 def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tensor:
     """The perturbation within [-eps, eps] and, added to the pixels, within [0, 255]: both exactly, also in float32."""
     inside = torch.clamp(perturbation, -pixels, 255 - pixels)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient
+from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient, largest_entry
 from c2f_lrp.classifier import CoarseToFine, finite
 from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, choose_lrp
 from c2f_lrp.objectives import (
@@ -138,9 +138,7 @@ class LRPAttack(BoundedAttack):
     def step(self, at: Iterate, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         gradient = self.gradient(at, memory)
         if self.step_scale == "normalized":
-            # A gradient of exactly zero stays zero: the image has no direction to go.
-            largest = gradient.abs().amax((1, 2, 3), keepdim=True)
-            gradient = gradient / largest.where(largest > 0, 1)
+            gradient = gradient / largest_entry(gradient)
         return clip(at.perturbation - self.lr * gradient, at.pixels, self.eps), memory
 
     def rank(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip
+from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, largest_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,7 @@ class Margin(BoundedAttack):
         label = at.logits.gather(1, labels[:, None]).squeeze(1)  # f_y, (N,)
         others = at.logits.scatter(1, labels[:, None], -torch.inf).amax(1)  # max_{k != y} f_k, (N,)
         gradient = at.gradient(label - others)  # (N, 3, H, W)
-        largest = gradient.abs().amax((1, 2, 3), keepdim=True)
-        step = self.lr * gradient / largest.where(largest > 0, 1)  # no gradient, no step
+        step = self.lr * gradient / largest_entry(gradient)  # no gradient, no step
         return clip(at.perturbation - step, at.pixels, self.eps), memory
 
 

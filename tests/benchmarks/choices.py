@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import c2f_lrp
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, Attack, AttackResult
-from c2f_lrp.attacks.base import input_gradient
+from c2f_lrp.attacks.base import input_gradient, largest_entry
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.metrics import NORMS, perceptibilities
 from c2f_lrp.provenance import markdown
@@ -69,8 +69,7 @@ def clipped_apart(
         seen = (pixels + eta).clamp(0, 255)
         pair = attack.pair(classifier.coarse(seen).detach(), labels)
         gradient = input_gradient(lambda x, pair=pair: attack.loss(lrp, x, pair), seen)
-        largest = gradient.abs().amax((1, 2, 3), keepdim=True)
-        moved = (eta - attack.lr * gradient / largest.where(largest > 0, 1)).clamp(-attack.eps, attack.eps)
+        moved = (eta - attack.lr * gradient / largest_entry(gradient)).clamp(-attack.eps, attack.eps)
         eta = eta.where(fooled[:, None, None, None], moved)
         steps += ~fooled
         fooled |= classifier.predict((pixels + eta).clamp(0, 255))[0] != labels

@@ -12,6 +12,8 @@ import argparse
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,27 @@ import torch
 from c2f_lrp.demo import ATTACKS, LEVELS, LOSSES, Demo
 from c2f_lrp.tables import READINGS
 
+PHOTOGRAPH = "the photograph: its first step"
+
+
+@contextmanager
+def noting_steps(page: Demo, then: Callable[[], None] = lambda: None) -> Iterator[list[tuple[float, float]]]:
+    """Seconds on the wall and of the processor, from here to each step's picture; `then` is called after each."""
+    show, drawn = page.show_step, []
+    wall, processor = time.perf_counter(), time.process_time()
+
+    def showing(step: int) -> None:
+        show(step)
+        if step:
+            drawn.append((time.perf_counter() - wall, time.process_time() - processor))
+            then()
+
+    page.show_step = showing  # type: ignore[method-assign]
+    try:
+        yield drawn
+    finally:
+        page.show_step = show  # type: ignore[method-assign]
+
 
 def timed(page: Demo, **values) -> tuple[float, float, float]:
     """Seconds until all these widgets have their values and a first step of the attack is drawn; until its last is.
@@ -29,23 +52,13 @@ def timed(page: Demo, **values) -> tuple[float, float, float]:
     """
     page.finish()
     page.traces.clear()
-    show, shown = page.show_step, []
-
-    def showing(step: int) -> None:
-        show(step)
-        if step:
-            shown.append(time.perf_counter())
-
-    page.show_step = showing  # type: ignore[method-assign]
     wall, processor = time.perf_counter(), time.process_time()
-    try:
+    with noting_steps(page) as drawn:
         for name, value in values.items():
             getattr(page, name).value = value
         page.finish()
-    finally:
-        page.show_step = show  # type: ignore[method-assign]
     last = time.perf_counter() - wall
-    return shown[0] - wall if shown else last, last, time.process_time() - processor
+    return drawn[0][0] if drawn else last, last, time.process_time() - processor
 
 
 def measure(scenes: int) -> pd.DataFrame:
@@ -81,27 +94,17 @@ def measure(scenes: int) -> pd.DataFrame:
     page.choose(*page.examples[-1])
     page.stop()
     stepped = [first_step(page) for _ in range(3)]
-    rows += [("the photograph: its first step", wall, wall, processor) for wall, processor in stepped]
+    rows += [(PHOTOGRAPH, wall, wall, processor) for wall, processor in stepped]
     return pd.DataFrame(rows, columns=["change", "first", "wall", "processor"])
 
 
 def first_step(page: Demo) -> tuple[float, float]:
     """Seconds until the first step of the attack on the photograph is on the page, and the processor's; then stop."""
     page.traces.clear()
-    show, shown = page.show_step, []
-
-    def showing(step: int) -> None:
-        show(step)
-        if step:
-            shown.append((time.perf_counter(), time.process_time()))
-            page.stopping.set()
-
-    page.show_step = showing  # type: ignore[method-assign]
-    wall, processor = time.perf_counter(), time.process_time()
-    page.attack_again()
-    page.finish()
-    page.show_step = show  # type: ignore[method-assign]
-    return shown[0][0] - wall, shown[0][1] - processor
+    with noting_steps(page, then=page.stopping.set) as drawn:
+        page.attack_again()
+        page.finish()
+    return drawn[0]
 
 
 def main() -> None:
@@ -121,7 +124,7 @@ def main() -> None:
             "processor, median s": groups.processor.median(),
         }
     )
-    scene = rows[rows.change != "the photograph: its first step"]
+    scene = rows[rows.change != PHOTOGRAPH]
     text = (
         f"# How soon the demo answers\n\n`python -m tests.benchmarks.demo --scenes {scenes}`, {os.cpu_count()} cores, "
         f"torch {torch.__version__} with {torch.get_num_threads()} thread, {platform.machine()}; other work on the "
