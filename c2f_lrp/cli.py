@@ -287,11 +287,11 @@ def book(options: argparse.Namespace) -> int:
     notebooks = REPOSITORY / "notebooks"
     if not (REPOSITORY / "pyproject.toml").is_file():
         raise ValueError("the book shows figures/ and the README; build it in a copy of the repository")
+    writable_folder(options.out)
     try:
         from sphinx.cmd.build import main as build
     except ImportError as error:
         raise ValueError(f'{error.name} is missing; run: python -m pip install -e ".[book]"') from error
-    writable_folder(options.out)
     # Every page anew, as Sphinx does not see when figures change; a warning, such as of a link to nowhere, is an error.
     failed = build(["-EnWq", "--keep-going", "-c", str(notebooks / "book"), str(notebooks), str(options.out)])
     if not failed:

@@ -16,7 +16,7 @@ from torch import nn
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.attacks.base import clip
 from c2f_lrp.classifier import CoarseToFine
-from c2f_lrp.lrp import BIASES, INITS
+from c2f_lrp.lrp import BIASES, INITS, LRP
 
 COARSE, FINE = (LRPC, PGDC, DFC), (LRPF, PGDF, DFF)
 EVERY = (*COARSE, *FINE)
@@ -540,6 +540,37 @@ def test_training_mode(clf, images, attack_class, part):
     (clf if part == "classifier" else clf.fine[1].layers[-2]).train()
     with pytest.raises(ValueError, match=r"training mode.*\.eval\(\)"):
         attack(attack_class(), clf, images)
+
+
+@pytest.mark.parametrize("attack_class", [LRPC, LRPF])
+def test_the_network_itself_says_what_is_fooled(clf, images, attack_class, monkeypatch):
+    """And not the logits that come with the relevance, which are rounded differently: here they are quite wrong."""
+    whole = LRP.logits_and_totals
+
+    def wrong(lrp, pixels):
+        logits, totals = whole(lrp, pixels)
+        return -logits, totals
+
+    monkeypatch.setattr(LRP, "logits_and_totals", wrong)
+    coarse, fine = clf.predict(images.pixels)
+    result = attack_class(eps=1e-3, iterations=2)(clf, images.pixels, coarse, fine)
+    assert not result.fooled.any() and (result.iterations == 2).all()
+
+
+def test_a_loss_of_ones_own_is_descended(clf, images):
+    """Also where eq. (7) would have come with the logits."""
+
+    class Reverse(LRPC):
+        def loss(self, lrp, pixels, memory):
+            return -super().loss(lrp, pixels, memory)
+
+    pixels = images.pixels.clamp(20, 235)
+    there, back = (
+        kind(eps=60, lr=5, iterations=1)(clf, pixels, images.coarse, images.fine).perturbation
+        for kind in (LRPC, Reverse)
+    )
+    assert there.any()
+    torch.testing.assert_close(back, -there, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("attack_class", EVERY)

@@ -173,7 +173,7 @@ def test_the_best_iterate(clf, images, attack_class):
             attack = attack_class(iterations=1, labels="clean", **settings)
             with torch.no_grad():
                 memory = attack.start(network, one[0], one[2])
-            at = attack.evaluate_at(network, attack.prepare(network), one[0], iterates[-1], graph=True)
+            at = attack.evaluate_at(network, attack.prepare(network), one[0], iterates[-1], memory, graph=True)
             iterates.append(attack.step(at, memory)[0])
             x = one[0] + iterates[-1]
             coarse = clf.coarse(x).argmax(1) != one[1]

@@ -46,6 +46,7 @@ class Iterate:
     pixels        (N, 3, H, W), in [0, 255]: the clean images; perturbation: the same shape, in pixel units
     logits        (N, M) of the attacked network at pixels + perturbation
     coarse        int64 (N,), C(pixels + perturbation), for attacks that ask for it (`needs_coarse`); else None
+    loss          (N,), what LRPC and LRPF descend, where it came with the logits; else None
     """
 
     prepared: Any
@@ -55,9 +56,10 @@ class Iterate:
     coarse: Tensor | None
     inputs: Tensor  # the batch that the network was given, with images that have left since
     rows: Tensor  # the places in it of the images still under attack
+    loss: Tensor | None = None
 
     def gradient(self, values: Tensor, *, keep_graph: bool = False) -> Tensor:
-        """d values / d perturbation, (N, 3, H, W), of one value per image (N,) made of `logits`.
+        """d values / d perturbation, (N, 3, H, W), of one value per image (N,) made of `logits`, or of `loss`.
 
         Takes no second forward pass. keep_graph: another gradient of the same logits will follow.
         """
@@ -66,8 +68,8 @@ class Iterate:
     def select(self, rows: Tensor) -> "Iterate":
         """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
         pixels, perturbation, logits = take_rows((self.pixels, self.perturbation, self.logits), rows)
-        coarse = None if self.coarse is None else self.coarse[rows]
-        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows)
+        coarse, loss = (None if values is None else values[rows] for values in (self.coarse, self.loss))
+        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows, loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,8 @@ class Attack(ABC):
                 attacked = tuple(map(torch.cat, zip(attacked, entering, strict=True))) if len(attacked[0]) else entering
             rows, x, eta, *memory = attacked
             last = steps[rows] == self.iterations
-            at = self.evaluate_at(network, prepared, x, eta, graph=not last.all(), coarse=classifier.coarse)
+            graph = not last.all()
+            at = self.evaluate_at(network, prepared, x, eta, tuple(memory), graph=graph, coarse=classifier.coarse)
             if watch is not None:
                 watch(at)
             flipped, success = self.outcome(classifier, network, at, coarse[rows], fine[rows])
@@ -248,11 +251,12 @@ class Attack(ABC):
         prepared,
         pixels: Tensor,
         perturbation: Tensor,
+        memory: tuple[Tensor, ...],
         *,
         graph: bool,
         coarse: nn.Module | None = None,
     ) -> Iterate:
-        """The iterate at pixels + perturbation, both (N, 3, H, W).
+        """The iterate at pixels + perturbation, both (N, 3, H, W). memory: what the step will be given.
 
         graph: keep what the gradient of a step needs. coarse: the coarse network, asked where steps need its label.
         """

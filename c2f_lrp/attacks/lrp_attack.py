@@ -10,14 +10,16 @@ the image, so that eq. (10) does not count what no pixel can show.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient, largest_entry
+from c2f_lrp.attacks.base import BoundedAttack, Iterate, clip, input_gradient, largest_entry, take_rows
 from c2f_lrp.classifier import CoarseToFine, finite
+from c2f_lrp.devices import fast_layout
 from c2f_lrp.lrp import BACKENDS, BIASES, INITS, LRP, RULES, choose_lrp
 from c2f_lrp.objectives import (
     adversarial_labels,
@@ -129,8 +131,46 @@ class LRPAttack(BoundedAttack):
     def prepare(self, network: nn.Module):
         return choose_lrp(network, self.init, self.bias, self.backend, self.rule)
 
+    @property
+    def one_sweep(self) -> bool:
+        """Whether the loss is one of total relevances, which come in one sweep with the logits."""
+        of_totals = self.objective == "eq7" and self.p == 1 and type(self).loss is LRPAttack.loss
+        return of_totals and self.backend == "graph"
+
+    def evaluate_at(
+        self, network: nn.Module, prepared, pixels: Tensor, perturbation: Tensor, memory: tuple[Tensor, ...], **choices
+    ) -> Iterate:
+        """As in `Attack`. A loss of total relevances comes with the logits, which saves a pass at every step."""
+        if not (self.one_sweep and choices["graph"]):
+            return super().evaluate_at(network, prepared, pixels, perturbation, memory, **choices)
+        inputs = fast_layout(pixels + perturbation).requires_grad_()
+        with torch.enable_grad():
+            logits, loss, coarse = self.sweep(prepared, inputs, memory)
+        rows = torch.arange(len(pixels), device=pixels.device)
+        return Iterate(prepared, pixels, perturbation, logits, coarse, inputs, rows, loss)
+
+    def sweep(self, prepared, inputs: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of iterates (N, 3, H, W): logits (N, M), the loss of line 5 by the labels of line 9, (N,), coarse labels."""
+        logits, totals = prepared.logits_and_totals(inputs)
+        org, adv = self.pair(finite(logits).detach(), *memory) if self.labels == "updated" else memory
+        return logits, margin(totals, org, adv), None
+
+    def outcome(
+        self, classifier: CoarseToFine, network: nn.Module, at: Iterate, coarse: Tensor, fine: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in `Attack`. The network itself has the last word: a sweep's logits may be rounded differently."""
+        changed = at.logits.argmax(1) != (coarse if self.level == "coarse" else fine)
+        if at.loss is not None and changed.any():
+            with torch.no_grad():
+                logits = at.logits.detach().clone()
+                logits[changed] = finite(network(at.inputs[changed]))
+            at = replace(at, logits=logits)
+        return super().outcome(classifier, network, at, coarse, fine)
+
     def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
         """d loss / d eta, (N, 3, H, W): lines 5 and 6."""
+        if at.loss is not None:
+            return at.gradient(at.loss)
         if self.labels == "updated":
             memory = self.pair(at.logits, *memory)
         return input_gradient(lambda x: self.loss(at.prepared, x, memory), at.pixels + at.perturbation)
@@ -144,6 +184,8 @@ class LRPAttack(BoundedAttack):
     def rank(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor | None:
         if self.iterate == "first":
             return None
+        if at.loss is not None:
+            return at.loss.detach()
         with torch.no_grad():
             return self.loss(at.prepared, at.pixels + at.perturbation, memory)
 
@@ -195,18 +237,34 @@ class LRPF(LRPAttack):
         own = next(label for label, fine in enumerate(classifier.fine) if fine is network)
         return FineNetworks(classifier, own, {own: lrp})
 
+    def sweep(self, prepared, inputs: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
+        if not isinstance(prepared, FineNetworks):
+            return super().sweep(prepared, inputs, memory)
+        with torch.no_grad():
+            coarse = finite(prepared.classifier.coarse(inputs)).argmax(1)
+        (labels,), own = memory, prepared.own
+        logits = inputs.new_empty(len(inputs), prepared.classifier.hierarchy.n_fine[own])
+        loss = inputs.new_zeros(len(inputs))
+        for label, rows in prepared.groups(coarse):
+            (part,) = take_rows((inputs,), rows)
+            named, totals = self.engine(prepared, label).logits_and_totals(part)
+            named = finite(named).detach()
+            # "given" means the true label, which another network does not have.
+            pair = self.pair(named, labels[rows]) if label == own else adversarial_labels(named)
+            loss = loss.index_put((rows,), margin(totals, *pair))
+            with torch.no_grad():
+                logits[rows] = named if label == own else finite(prepared.classifier.fine[own](part))
+        return logits, loss, coarse
+
     def gradient(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor:
-        if not isinstance(at.prepared, FineNetworks):
+        if at.loss is not None or not isinstance(at.prepared, FineNetworks):
             return super().gradient(at, memory)
         assert at.coarse is not None
         networks, (labels,) = at.prepared, memory
-        several = torch.tensor(networks.classifier.hierarchy.n_fine, device=at.coarse.device) > 1
-        named = at.coarse.where(several[at.coarse], networks.own)
         gradient = torch.zeros_like(at.pixels)
-        for label in named.unique().tolist():
-            rows = (named == label).nonzero().flatten()
+        for label, rows in networks.groups(at.coarse):
             part = replace(at.select(rows), prepared=self.engine(networks, label))
-            if label != networks.own:  # "given" means the true label, which this network does not have
+            if label != networks.own:  # as in `sweep`
                 with torch.no_grad():
                     logits = finite(networks.classifier.fine[label](part.pixels + part.perturbation))
                 pair = adversarial_labels(logits)
@@ -233,3 +291,10 @@ class FineNetworks:
     classifier: CoarseToFine
     own: int
     engines: dict
+
+    def groups(self, coarse: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each fine network's coarse label with the rows of the images that follow it, by C(x + eta), (N,)."""
+        several = torch.tensor(self.classifier.hierarchy.n_fine, device=coarse.device) > 1
+        named = coarse.where(several[coarse], self.own)
+        for label in named.unique().tolist():
+            yield label, (named == label).nonzero().flatten()

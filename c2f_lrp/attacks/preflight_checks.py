@@ -79,7 +79,7 @@ def steps(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) ->
 def first_step(attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         memory = attack.start(network, pixels, labels)
-    at = attack.evaluate_at(network, attack.prepare(network), pixels, torch.zeros_like(pixels), graph=True)
+    at = attack.evaluate_at(network, attack.prepare(network), pixels, torch.zeros_like(pixels), memory, graph=True)
     with torch.enable_grad():
         return attack.step(at, memory)[0]
 

@@ -98,8 +98,10 @@ def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attack: Atta
     # Those that are wrong beforehand too: Algorithm 1 as printed attacks and counts them, see `summarize`.
     result = attack(classifier, images.pixels, images.coarse, images.fine)
     perturbation, fooled, iterations = result.perturbation, result.fooled, result.iterations
-    coarse_after, fine_after = classifier.predict(images.pixels + perturbation)
-    own_fine_after = classifier.predict_fine(images.pixels + perturbation, images.coarse)
+    attacked = images.pixels + perturbation
+    coarse_after, fine_after = classifier.predict(attacked)
+    own_fine_after, routed = fine_after.clone(), coarse_after != images.coarse
+    own_fine_after[routed] = classifier.predict_fine(attacked[routed], images.coarse[routed])
     seed = getattr(attack, "seed", -1) if getattr(attack, "random_start", False) else -1
     columns = dict(
         coarse=images.coarse,

@@ -47,7 +47,8 @@ def evaluate(
     Rows are made in shards of `shard_size` images (default SHARD_SIZE) and one setting. With a folder `store` each is
     written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
     images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
-    is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack.
+    is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack; settings
+    that differ in their bound only are looked at once.
 
     The result's `attrs` say in which shards of the store its rows lie and what these hash to, for the sidecars of what
     is made of them (`provenance.save_table`).
@@ -87,21 +88,23 @@ def evaluate(
 
     def missing() -> Iterator[Shard]:
         """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
-        checked = set()
+        checked = []
         for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
             check_inputs(classifier, as_float(part).pixels, part.coarse, part.fine)
             content = shards.image_facts(part)
             for setting, attack in attacks.items():
                 if attack.level != level:
                     continue
-                facts = dict(attack=type(attack).__name__, settings=dataclasses.asdict(attack), images=content)
+                settings = dataclasses.asdict(attack)
+                facts = dict(attack=type(attack).__name__, settings=settings, images=content)
                 shard = Shard(setting, start, attack, part, common | facts)
                 table = shards.read_shard(store, shard.facts) if resume and store is not None else None
                 if table is not None:
                     keep(shard, table)
                     continue
-                if setting not in checked:
-                    checked.add(setting)
+                step = type(attack), settings | {"eps": None}  # a bound gives no step another direction
+                if step not in checked:
+                    checked.append(step)
                     warn_from_preflight(classifier, part, attack)
                 yield shard
 

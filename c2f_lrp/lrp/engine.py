@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from c2f_lrp.checks import check_labels, check_pixels, hooked
+from c2f_lrp.classifier import finite
 from c2f_lrp.devices import fast_layout, whole_float32
 from c2f_lrp.lrp.affine import Affine
 from c2f_lrp.lrp.graph import BATCH, Program, Step, read
@@ -113,9 +114,16 @@ class LRP:
                 at[i] = [one + other for one, other in zip(at[i], parts, strict=True)] if i in at else parts
             yield at
 
-    @whole_float32()
     def totals(self, pixels: Tensor) -> Tensor:
         """Total relevance (N, M) of every label c: `relevance(pixels, c).sum((1, 2, 3))`. Differentiable once."""
+        return self.logits_and_totals(pixels)[1]
+
+    @whole_float32()
+    def logits_and_totals(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's logits (N, M) as its graph computes them, and `totals`, both by one sweep. Differentiable once.
+
+        Batch normalisation is folded here, so the logits are the network's own but for rounding.
+        """
         program = self.program(pixels)
         a, low, high = self.inputs(pixels)
         values, bounds = {0: a}, {0: (low, high)}
@@ -136,7 +144,7 @@ class LRP:
         logits, total = values[program.output], reach[program.output]
         # Also a total that is constant is tied to the pixels: its gradient is 0, and not missing.
         total = (1 if total is None else total) + 0 * logits
-        return total if self.init == "one_hot" else total * logits
+        return logits, total if self.init == "one_hot" else total * logits
 
     def difference(self, pixels: Tensor, org: Tensor, adv: Tensor) -> Tensor:
         """Total relevance of labels `org` (N,) less that of labels `adv` (N,): (N,). Differentiable once."""
@@ -179,7 +187,7 @@ def read_checked(classifier: nn.Module, pixels: Tensor) -> Program:
     with torch.inference_mode(False), torch.no_grad():
         images = pixels.new_zeros((BATCH, *pixels.shape[1:]))
         images += pixels[:1].sum(0)  # the first image, or none
-        expected = classifier(images)
+        expected = finite(classifier(images))
         image = classifier.normalize(images)
         program = read(classifier.layers, image)
         logits = program.logits(fast_layout(image))
