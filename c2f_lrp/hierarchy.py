@@ -80,6 +80,12 @@ class Hierarchy:
         """(M_1, ..., M_M), the number of fine classes inside each coarse class."""
         return tuple(len(names) for names in self.fine_names)
 
+    def coarse_index(self, name: str) -> int:
+        """The coarse label of that name. Raises ValueError for another."""
+        if name not in self.coarse_names:
+            raise ValueError(f"{name!r} is no coarse class; choose one of {', '.join(self.coarse_names)}")
+        return self.coarse_names.index(name)
+
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
         return {id_: (i, j) for i, group in enumerate(self.ids) for j, id_ in enumerate(group)}

@@ -79,15 +79,27 @@ def load_images(
     limit: int | None = None,
     root: Path | None = None,
     weights: Path | None = None,
+    coarse: str | None = None,
 ) -> Images:
     """Images of a profile with float32 pixels (N, 3, H, W) in [0, 255].
 
     split: "train", "validation", or "evaluation" (the validation part, RGB photographs only, as in the paper).
     limit: at most so many, the first in a fixed random order. root: the folder of photographs, where one is needed.
     weights: of the profile folder, whose hierarchy lies beside its weights; by default where these usually are.
+    coarse: the name of a coarse class; of these images its own alone are drawn or read. Raises ValueError for an
+    unknown name, and where there is none.
     """
     settings = get_profile(profile)
-    images = open_reader(settings, settings.hierarchy(weights), root, limit).read(split, limit)
+    hierarchy = settings.hierarchy(weights)
+    reader = open_reader(settings, hierarchy, root, limit)
+    if coarse is None:
+        images = reader.read(split, limit)
+    else:
+        every = reader.lazy(split, limit)
+        chosen = every.coarse == hierarchy.coarse_index(coarse)
+        if not chosen.any():
+            raise ValueError(f"none of {len(every)} images is of the class {coarse}; try more images")
+        images = every[chosen]
     return images.with_pixels(images.pixels.float())
 
 

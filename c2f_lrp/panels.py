@@ -25,9 +25,7 @@ def label_pairs(classifier: CoarseToFine, images: Images, level: str, coarse: st
 
     Only images that both levels classify correctly count. Raises ValueError where there is none.
     """
-    if coarse not in classifier.hierarchy.coarse_names:
-        raise ValueError(f"{coarse!r} is no coarse class; choose one of {', '.join(classifier.hierarchy.coarse_names)}")
-    label = classifier.hierarchy.coarse_names.index(coarse)
+    label = classifier.hierarchy.coarse_index(coarse)
     chosen = images[images.coarse == label]
     if len(chosen):
         predicted = classifier.predict(chosen.pixels)

@@ -1110,6 +1110,14 @@ CALLS = {
     "K of zero": (lambda at: partial(LRPC, iterations=0), "iterations is 0; an attack needs at least 1"),
     "p below 1": (lambda at: partial(LRPC, p=0.5), "p is 0.5; a norm needs p >= 1, such as 1, 2 or float('inf')"),
     "unknown reading": (lambda at: partial(LRPC, init="delta"), "init is 'delta'; choose one of one_hot, logit"),
+    "images of an unknown class": (
+        lambda at: partial(c2f_lrp.load_images, "scenes", limit=8, coarse="cat"),
+        "'cat' is no coarse class; choose one of fish, bird, ...",
+    ),
+    "images of a class that is not among so few": (
+        lambda at: partial(c2f_lrp.load_images, "scenes", limit=1, coarse="vehicle"),
+        "none of 1 images is of the class vehicle; try more images",
+    ),
     "a figure of an unknown class": (
         lambda at: partial(panels.label_pairs, at.clf, at.images, "coarse", "cat"),
         "'cat' is no coarse class; choose one of class0, class1, class2",

@@ -105,6 +105,16 @@ def test_lazy_images_are_those_that_are_read(data, split, tiny):
             assert torch.equal(found, value) if torch.is_tensor(value) else found == value, name
 
 
+def test_load_images_of_one_class_are_those_among_all():
+    every = c2f_lrp.load_images("scenes", limit=40)
+    label = c2f_lrp.get_profile("scenes").hierarchy().coarse_index("vehicle")
+    some, same = c2f_lrp.load_images("scenes", limit=40, coarse="vehicle"), every[every.coarse == label]
+    assert len(some) > 1 and some.names == same.names
+    for name, value in vars(same).items():
+        if torch.is_tensor(value):
+            assert torch.equal(getattr(some, name), value)
+
+
 def test_load_images_gives_float_pixels_and_checks_the_limit():
     images = c2f_lrp.load_images("scenes", limit=3)
     assert images.pixels.dtype == torch.float32 and images.pixels.max() > 1
