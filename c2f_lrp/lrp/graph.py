@@ -352,11 +352,11 @@ def same(a: Tensor) -> Tensor:
 
 
 def relu6(a: Tensor) -> Tensor:
-    return a.clamp(0, 6)
+    return F.hardtanh(a, 0.0, 6.0)  # on a CPU clamp's derivative is many times slower
 
 
 def relu6_(a: Tensor) -> Tensor:
-    return a.clamp_(0, 6)
+    return F.hardtanh_(a, 0.0, 6.0)
 
 
 OVERWRITING = {torch.relu: torch.relu_, relu6: relu6_}

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from c2f_lrp.devices import fast_layout
 from c2f_lrp.lrp.affine import Affine
 
 INITS = ("one_hot", "logit")
@@ -222,12 +223,17 @@ class ZPlusReach(Function):
         a, reach, z, out, weight, _, positive, _ = ctx.saved_tensors
         layer = ctx.layer
         grad_a = grad_reach = None
+        grad_y, grad_out = (None if grad is None else fast_layout(grad) for grad in (grad_y, grad_out))
+        if not layer.nonnegative:
+            sign = a.sign()
+            first = sign.clamp(min=0)  # 1 where a_i is in the first half, else 0
 
         def to_inputs(grad: Tensor) -> Tensor:
             """sum_j v_ij grad_j of the half that a_i is in, like a."""
             if layer.nonnegative:
-                return layer.transpose(grad, positive, a.shape)
-            return torch.where(a > 0, *layer.parted(layer.transpose(grad, positive, layer.halves(a).shape)))
+                return fast_layout(layer.transpose(grad, positive, a.shape))
+            one, other = layer.parted(layer.transpose(grad, positive, a.shape))
+            return fast_layout(torch.lerp(other, one, first))  # exact for 0 and 1; torch.where is slow
 
         if grad_out is not None:
             grad_n = grad_out / z
@@ -238,9 +244,9 @@ class ZPlusReach(Function):
                 grad_a = to_inputs(grad_n.mul_(out).neg_()).addcmul_(reach, from_n)
                 grad_reach = from_n.mul_(a if layer.nonnegative else a.abs())
             if not layer.nonnegative:
-                grad_a = grad_a.mul_(a.sign())
+                grad_a = grad_a.mul_(sign)
         if grad_y is not None:
-            from_y = layer.transpose(grad_y, weight, a.shape)
+            from_y = fast_layout(layer.transpose(grad_y, weight, a.shape))
             grad_a = from_y if grad_a is None else grad_a.add_(from_y)
         return grad_a, grad_reach, None, None
 
