@@ -77,7 +77,7 @@ def regions_loss(lrp: "LRP | ZennitLRP", pixels: Tensor, org: Tensor, adv: Tenso
 
 
 def margin(logits: Tensor, org: Tensor, adv: Tensor) -> Tensor:
-    """f_org - f_adv of logits (N, M): (N,)."""
+    """f_org - f_adv of logits (N, M): (N,). Of total relevances (N, M) it is eqs. (7) and (9) at p = 1."""
     return (logits.gather(1, org[:, None]) - logits.gather(1, adv[:, None])).squeeze(1)
 
 
