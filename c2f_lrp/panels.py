@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from c2f_lrp.attacks import Attack
+from c2f_lrp.attacks.bounds import attack_each
 from c2f_lrp.classifier import CoarseToFine, finite, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import LRP, choose_lrp
@@ -68,7 +68,8 @@ def choose_images(
         raise ValueError(f"none of {len(images)} images is classified as {org} with runner-up {adv}; try more images")
     rows = [row for _, _, row in sorted(candidates, reverse=True)[:tried]]
     chosen = images[rows]
-    fooled = [attack(classifier, chosen.pixels, chosen.coarse, chosen.fine).fooled for attack in attacks.values()]
+    results = attack_each(attacks, classifier, chosen.pixels, chosen.coarse, chosen.fine)
+    fooled = [result.fooled for result in results.values()]
     counts = {name: some.sum().item() for name, some in zip(attacks, fooled, strict=True)}
     successes = torch.stack(fooled).sum(0)  # argmax and argmin take the first of equals
     return rows[successes.argmax().item()], rows[successes.argmin().item()], counts, len(rows)
@@ -135,8 +136,7 @@ def panels(
     org, adv = (label.item() for label in adversarial_labels(network(batch)))
     lrp = choose_lrp(network, init, bias)
     columns = [panel(classifier, lrp, pixels, torch.zeros_like(pixels), org, adv, "before")]
-    for title, attack in tqdm(attacks.items(), desc="attacks", leave=False):
-        result = attack(classifier, batch, *labels)
+    for title, result in attack_each(attacks, classifier, batch, *labels).items():
         drawn = panel(classifier, lrp, pixels, result.perturbation[0], org, adv, title)
         outcome = dict(fooled=result.fooled.item(), iterations=result.iterations.item())
         columns.append(dataclasses.replace(drawn, **outcome))

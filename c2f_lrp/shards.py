@@ -20,6 +20,7 @@ from c2f_lrp.files import atomic_write
 # The modules that a row depends on. tests/test_shards.py holds the list against what evaluation/rows.py imports.
 CODE = (
     "attacks/base.py",
+    "attacks/bounds.py",
     "attacks/deepfool.py",
     "attacks/lrp_attack.py",
     "attacks/margin.py",

@@ -4,7 +4,7 @@ import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, get_args
 
@@ -47,6 +47,7 @@ class Iterate:
     logits        (N, M) of the attacked network at pixels + perturbation
     coarse        int64 (N,), C(pixels + perturbation), for attacks that ask for it (`needs_coarse`); else None
     loss          (N,), what LRPC and LRPF descend, where it came with the logits; else None
+    bounds        (N, 1, 1, 1) in pixel units, where the images of a batch have bounds of their own; else None
     """
 
     prepared: Any
@@ -57,6 +58,7 @@ class Iterate:
     inputs: Tensor  # the batch that the network was given, with images that have left since
     rows: Tensor  # the places in it of the images still under attack
     loss: Tensor | None = None
+    bounds: Tensor | None = None
 
     def gradient(self, values: Tensor, *, keep_graph: bool = False) -> Tensor:
         """d values / d perturbation, (N, 3, H, W), of one value per image (N,) made of `logits`, or of `loss`.
@@ -68,8 +70,9 @@ class Iterate:
     def select(self, rows: Tensor) -> "Iterate":
         """The iterate of the images at these places alone; `logits` keep the graph of the whole batch."""
         pixels, perturbation, logits = take_rows((self.pixels, self.perturbation, self.logits), rows)
-        coarse, loss = (None if values is None else values[rows] for values in (self.coarse, self.loss))
-        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows, loss)
+        given = self.coarse, self.loss, self.bounds
+        coarse, loss, bounds = (None if values is None else values[rows] for values in given)
+        return Iterate(self.prepared, pixels, perturbation, logits, coarse, self.inputs, rows, loss, bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ class Attack(ABC):
     needs_coarse: ClassVar[bool] = False  # whether steps at the fine level use `Iterate.coarse`
     stops_early: ClassVar[bool] = True  # an image leaves when it is fooled; False: all K steps, the last iterate counts
     uses_logits: ClassVar[bool] = True  # whether steps take `Iterate.gradient`, so that its logits need a graph
+    mixes_bounds: ClassVar[bool] = False  # whether steps keep to `Iterate.bounds`; each class says so for itself
 
     def __post_init__(self):
         for setting in fields(self):
@@ -134,6 +138,7 @@ class Attack(ABC):
         batch_size: int | None = None,
         progress: bool = False,
         watch: Callable[["Iterate"], None] | None = None,
+        bounds: Tensor | None = None,
     ) -> AttackResult:
         """Attack images (N, 3, H, W) in [0, 255] with their true labels (N,), int64.
 
@@ -146,6 +151,7 @@ class Attack(ABC):
         Images are attacked in batches of `batch_size`; None: as many as half of the free memory holds, up to 64. When
         half of a batch has left, the next images fill it up. `watch` is called with every iterate
         of a batch, the clean images first and the last ones included: what a picture of the attack's course needs.
+        `bounds`, (N,) in pixel units, gives each image a bound of its own in place of `eps`: see `attacks.bounds`.
 
         Raises ValueError for pixels out of range, labels that do not fit, a classifier in training mode, non-finite
         logits, and at the fine level for an image whose coarse class has one fine class only.
@@ -153,6 +159,8 @@ class Attack(ABC):
         pixels, coarse_labels, fine_labels = check_inputs(classifier, pixels, coarse_labels, fine_labels)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to choose it from the free memory")
+        if bounds is not None:
+            bounds = self.checked_bounds(bounds, pixels)
         result = AttackResult(
             torch.zeros_like(pixels, memory_format=torch.contiguous_format),
             torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device),
@@ -161,8 +169,25 @@ class Attack(ABC):
         with tqdm(total=len(pixels), desc=type(self).__name__, unit="image", disable=not progress, leave=False) as bar:
             for network, rows in self.networks(classifier, coarse_labels):
                 size = batch_size or fitting_batch(network, pixels[rows])
-                self.loop(classifier, network, rows, size, (pixels, coarse_labels, fine_labels), result, bar, watch)
+                images = pixels, coarse_labels, fine_labels, bounds
+                self.loop(classifier, network, rows, size, images, result, bar, watch)
         return result
+
+    @property
+    def takes_bounds(self) -> bool:
+        """Whether each image may have a bound of its own. A subclass that may use `eps` in its steps is not trusted."""
+        return vars(type(self)).get("mixes_bounds", False) and not getattr(self, "random_start", False)
+
+    def checked_bounds(self, bounds: Tensor, pixels: Tensor) -> Tensor:
+        """A bound for each image (N,) as steps use it, (N, 1, 1, 1). Raises ValueError for one that is not above 0.
+
+        Raises TypeError for an attack whose class does not say that it can: it might clip them all to its `eps`.
+        """
+        if not self.takes_bounds:
+            raise TypeError(f"{self} has one bound for all images; call it for each bound")
+        if bounds.shape != (len(pixels),) or not (bounds.isfinite() & (bounds > 0)).all():
+            raise ValueError(f"bounds are {bounds.tolist()}; give {len(pixels)} above 0, one for each image")
+        return bounds.to(pixels).view(-1, 1, 1, 1)
 
     def networks(self, classifier: CoarseToFine, coarse_labels: Tensor) -> list[tuple[nn.Module, Tensor]]:
         """The networks whose label is to change, each with the rows of its images."""
@@ -184,7 +209,7 @@ class Attack(ABC):
         network: nn.Module,
         waiting: Tensor,
         size: int,
-        images: tuple[Tensor, Tensor, Tensor],
+        images: tuple[Tensor, Tensor, Tensor, Tensor | None],
         result: AttackResult,
         bar: tqdm,
         watch: Callable[[Iterate], None] | None,
@@ -193,7 +218,7 @@ class Attack(ABC):
 
         Each image counts its own steps: when half of those under attack have left, the next come in beside the others.
         """
-        pixels, coarse, fine = images
+        pixels, coarse, fine, bounds = images
         labels = coarse if self.level == "coarse" else fine
         prepared = self.prepare_in(classifier, network)
         steps = torch.zeros_like(coarse)
@@ -210,6 +235,8 @@ class Attack(ABC):
             last = steps[rows] == self.iterations
             graph = not last.all()
             at = self.evaluate_at(network, prepared, x, eta, tuple(memory), graph=graph, coarse=classifier.coarse)
+            if bounds is not None:
+                at = replace(at, bounds=bounds[rows])
             if watch is not None:
                 watch(at)
             flipped, success = self.outcome(classifier, network, at, coarse[rows], fine[rows])
@@ -364,7 +391,7 @@ def largest_entry(gradient: Tensor) -> Tensor:
     return largest.where(largest > 0, 1)
 
 
-def clip(perturbation: Tensor, pixels: Tensor, eps: float | None = None) -> Tensor:
+def clip(perturbation: Tensor, pixels: Tensor, eps: float | Tensor | None = None) -> Tensor:
     """The perturbation within [-eps, eps] and, added to the pixels, within [0, 255]: both exactly, also in float32."""
     inside = torch.clamp(perturbation, -pixels, 255 - pixels)
     return inside if eps is None else inside.clamp_(-eps, eps)

@@ -179,7 +179,8 @@ class LRPAttack(BoundedAttack):
         gradient = self.gradient(at, memory)
         if self.step_scale == "normalized":
             gradient = gradient / largest_entry(gradient)
-        return clip(at.perturbation - self.lr * gradient, at.pixels, self.eps), memory
+        eps = self.eps if at.bounds is None else at.bounds
+        return clip(at.perturbation - self.lr * gradient, at.pixels, eps), memory
 
     def rank(self, at: Iterate, memory: tuple[Tensor, ...]) -> Tensor | None:
         if self.iterate == "first":
@@ -201,6 +202,7 @@ class LRPC(LRPAttack):
     """Algorithm 1 at the coarse level, eq. (7): C(x + eta) is to differ from the label."""
 
     level: ClassVar[str] = "coarse"
+    mixes_bounds: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,7 @@ class LRPF(LRPAttack):
     fine_network: str = "updated"
 
     level: ClassVar[str] = "fine"
+    mixes_bounds: ClassVar[bool] = True
 
     def __post_init__(self):
         super().__post_init__()

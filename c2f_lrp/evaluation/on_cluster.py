@@ -13,9 +13,9 @@ from c2f_lrp.evaluation.rows import CleanPredictions, Shard, attack_rows, predic
 
 
 def attack_on_cluster(
-    address: str, classifier: CoarseToFine, missing: Iterator[Shard], measures: bool
+    address: str, classifier: CoarseToFine, missing: Iterator[list[Shard]], measures: bool
 ) -> Iterator[tuple[Shard, pd.DataFrame]]:
-    """Each shard with its rows, in the order in which workers finish.
+    """Each shard with its rows, in the order in which workers finish; missing as for `attack_locally`.
 
     About twice as many are under way as there are threads, so that the images of a few slices are held, not all.
     """
@@ -27,18 +27,19 @@ def attack_on_cluster(
         under_way, finished = {}, as_completed(loop=client.loop)
         while True:
             wanted = max(4, 2 * sum(client.nthreads().values()))  # clusters grow and shrink
-            for shard in islice(missing, max(0, wanted - len(under_way))):
+            for together in islice(missing, max(0, wanted - len(under_way))):
+                shard, some = together[0], [shard.attack for shard in together]
                 if shard.images is not images:
                     images = shard.images
                     few = send(client, images)
                     before = client.submit(predict_on_worker, network, few, shard.attack.level, measures, pure=False)
-                future = client.submit(rows_on_worker, network, before, shard.attack, shards.software(), pure=False)
-                under_way[future] = shard
+                future = client.submit(rows_on_worker, network, before, some, shards.software(), pure=False)
+                under_way[future] = together
                 finished.add(future)
             if not under_way:
                 return
             future = next(finished)
-            yield under_way.pop(future), future.result()
+            yield from zip(under_way.pop(future), future.result(), strict=True)
 
 
 def predict_on_worker(classifier: Sent, images: Sent, level: str, measures: bool) -> CleanPredictions:
@@ -47,8 +48,8 @@ def predict_on_worker(classifier: Sent, images: Sent, level: str, measures: bool
 
 
 def rows_on_worker(
-    classifier: Sent, before: CleanPredictions, attack: Attack, software: dict[str, str]
-) -> pd.DataFrame:
+    classifier: Sent, before: CleanPredictions, attacks: list[Attack], software: dict[str, str]
+) -> list[pd.DataFrame]:
     """On a worker."""
     check_here(software)
-    return attack_rows(on_best_device(classifier), before, attack)
+    return attack_rows(on_best_device(classifier), before, attacks)

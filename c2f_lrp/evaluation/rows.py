@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from c2f_lrp.attacks import Attack
+from c2f_lrp.attacks import Attack, AttackResult
 from c2f_lrp.attacks.base import fitting_batch
+from c2f_lrp.attacks.bounds import attack_family
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import choose_lrp
@@ -82,21 +83,28 @@ def predict_clean(classifier: CoarseToFine, images: Images, level: str, measures
 
 
 def attack_locally(
-    classifier: CoarseToFine, missing: Iterator[Shard], measures: bool
+    classifier: CoarseToFine, missing: Iterator[list[Shard]], measures: bool
 ) -> Iterator[tuple[Shard, pd.DataFrame]]:
-    """Each shard with its rows, one after the other."""
+    """Each shard with its rows, one after the other. missing: shards that are attacked together, of the same images."""
     images, before = None, None
-    for shard in missing:
+    for together in missing:
+        shard = together[0]
         if before is None or shard.images is not images:
             images, before = shard.images, predict_clean(classifier, shard.images, shard.attack.level, measures)
-        yield shard, attack_rows(classifier, before, shard.attack)
+        yield from zip(together, attack_rows(classifier, before, [shard.attack for shard in together]), strict=True)
 
 
-def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attack: Attack) -> pd.DataFrame:
-    """The rows of one attack on a slice of the images."""
+def attack_rows(classifier: CoarseToFine, before: CleanPredictions, attacks: list[Attack]) -> list[pd.DataFrame]:
+    """The rows of each of a family's attacks on a slice of the images."""
     images = before.images
     # Those that are wrong beforehand too: Algorithm 1 as printed attacks and counts them, see `summarize`.
-    result = attack(classifier, images.pixels, images.coarse, images.fine)
+    results = attack_family(attacks, classifier, images.pixels, images.coarse, images.fine)
+    return [rows_of(classifier, before, *pair) for pair in zip(attacks, results, strict=True)]
+
+
+def rows_of(classifier: CoarseToFine, before: CleanPredictions, attack: Attack, result: AttackResult) -> pd.DataFrame:
+    """The rows of one attack, of what it did to a slice of the images."""
+    images = before.images
     perturbation, fooled, iterations = result.perturbation, result.fooled, result.iterations
     attacked = images.pixels + perturbation
     coarse_after, fine_after = classifier.predict(attacked)

@@ -14,6 +14,8 @@ from tqdm.auto import tqdm
 
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
+from c2f_lrp.attacks.base import LARGEST_BATCH
+from c2f_lrp.attacks.bounds import families
 from c2f_lrp.checks import check_inputs, check_labels, check_two_levels
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images, LazyImages
@@ -86,12 +88,16 @@ def evaluate(
     hashes: dict[tuple[Setting, int], tuple[str, str]] = {}  # the same: key and hash of the rows
     progress = tqdm(total=total, unit="image", desc="attacking")
 
-    def missing() -> Iterator[Shard]:
-        """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile."""
+    def missing() -> Iterator[list[Shard]]:
+        """The shards to be attacked, those of one slice of the images after each other; others are read meanwhile.
+
+        In groups that share batches, where the images of one network in a slice may be too few to fill one.
+        """
         checked = []
         for level, start, part in slices(images, rows, shard_size or SHARD_SIZE):
             check_inputs(classifier, as_float(part).pixels, part.coarse, part.fine)
             content = shards.image_facts(part)
+            wanted: dict[Setting, Shard] = {}
             for setting, attack in attacks.items():
                 if attack.level != level:
                     continue
@@ -106,7 +112,11 @@ def evaluate(
                 if step not in checked:
                     checked.append(step)
                     warn_from_preflight(classifier, part, attack)
-                yield shard
+                wanted[setting] = shard
+            few = level == "fine" or 2 * len(part) <= LARGEST_BATCH
+            together = {setting: shard.attack for setting, shard in wanted.items()}
+            for names in families(together) if few else [[setting] for setting in wanted]:
+                yield [wanted[name] for name in names]
 
     def keep(shard: Shard, table: pd.DataFrame) -> None:
         tables[shard.setting, shard.start] = table
