@@ -66,7 +66,7 @@ def test_what_an_attack_refuses_on_a_worker_is_said_here(clf, images, address):
     bad = images.with_pixels(images.pixels.index_fill(0, images.coarse[:1] * 0, float("nan")))
     shard = evaluation_rows.Shard(evaluation_rows.Setting("a"), 0, PGDC(), bad, {})
     with pytest.raises(ValueError, match="they must be finite and in"):
-        list(attack_on_cluster(address, clf, iter([shard]), False))
+        list(attack_on_cluster(address, clf, iter([[shard]]), False))
 
 
 def test_nine_networks_trained_on_workers_are_those_trained_here(address, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ def families(attacks: Mapping[Name, Attack]) -> list[list[Name]]:
     """The attacks' names in groups, each of attacks that `attack_family` can run together; others are alone."""
     groups: list[tuple[object, list[Name]]] = []
     for name, attack in attacks.items():
-        kind = (type(attack), asdict(attack) | {"eps": None}) if attack.takes_bounds else name
+        kind = (type(attack), asdict(attack) | {"eps": None}) if getattr(attack, "takes_bounds", False) else name
         found = next((names for other, names in groups if other == kind), None)
         if found is None:
             groups.append((kind, [name]))
