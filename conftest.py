@@ -36,6 +36,7 @@ SLOW = {
     "test_opening.py",
     "test_play.py",
     "test_scenes.py",
+    "test_side_by_side.py",
     "test_training.py",
 }
 

@@ -133,6 +133,8 @@ def parser(complete: bool = False) -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="where figures go (default: figures/)")
     sub.add_argument("--weights", type=Path, help=weights)
     sub.add_argument("--resume", action="store_true", help="keep the attacks that an earlier run finished")
+    at_a_time = "notebooks to run at a time (default: one for each core, as far as memory goes)"
+    sub.add_argument("--jobs", type=int, metavar="N", help=at_a_time)
     cluster(sub, "attack for the tables")
 
     sub = plain("verify", verify, "Say which figures and tables are stale or altered.")
@@ -250,6 +252,7 @@ def reproduce(options: argparse.Namespace) -> int:
             out=options.out,
             resume=options.resume,
             scheduler=scheduler,
+            jobs=options.jobs,
         )
 
 

@@ -3,12 +3,16 @@
 import ast
 import contextlib
 import html
+import logging
 import os
 import sys
 import time
+import weakref
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import papermill
+import psutil
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -16,15 +20,24 @@ from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from papermill.log import logger
 from tqdm.auto import tqdm
 
 from c2f_lrp.files import alone, writable_folder
 from c2f_lrp.paths import NOTEBOOKS, runs_folder
-from c2f_lrp.profiles import get_profile
+from c2f_lrp.profiles import Profile, get_profile
 from c2f_lrp.provenance import output_folder
 
-BAR = "cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
+BAR = ": cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
+# Notebooks that read what others write, which must be there before.
+READS = {
+    "09_what_the_loss_measures": ("07_table_1", "08_table_2"),
+    "11_report": ("07_table_1", "08_table_2"),
+}
+MEMORY = 3, 12  # GB that a notebook may need at most: with images of up to 64 pixels a side, and with larger ones
+MOST_AT_A_TIME = 4
+QUIET = logging.getLogger(__name__)  # of a kernel that was stopped; what fails is raised all the same
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -33,6 +46,18 @@ class OwnKernel(AsyncKernelManager):
 
     By name it would be found in the folders of JUPYTER_PATH first, which module systems of clusters set.
     """
+
+    started: weakref.WeakSet = weakref.WeakSet()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.started.add(self)
+
+    def kill(self) -> None:
+        """End the kernel's process, from any thread; the notebook that it runs then ends with DeadKernelError."""
+        process = getattr(self.provisioner, "process", None)
+        if process is not None:
+            process.kill()
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -67,7 +92,7 @@ class Engine(NBClientEngine):
             # Else it complains of its transport, and of being stopped. What fails in a cell is raised all the same.
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             on_cell_executed=lambda **_: nb_man.pbar.set_postfix_str(""),
-            log=logger,
+            log=QUIET,
         )
         Client(nb_man, **settings).execute()
 
@@ -84,10 +109,12 @@ def run_notebooks(
     out: Path | None = None,
     resume: bool = False,
     scheduler: str | None = None,
+    jobs: int | None = None,
 ) -> int:
     """Run notebooks with parameters and report what was written; 1 if one failed, which is named with its cell.
 
-    scheduler: the address of a Dask scheduler, for the notebooks that attack many images. Executed notebooks are kept
+    scheduler: the address of a Dask scheduler, for the notebooks that attack many images. jobs: so many notebooks run
+    at a time; None: as many as `fitting_jobs` says, or one where a cluster does the work. Executed notebooks are kept
     in runs/<profile>/notebooks. Raises ValueError for an unknown profile, notebook or parameter, and for a profile
     whose folder of photographs is not given.
     """
@@ -116,44 +143,96 @@ def run_notebooks(
         resume=resume,
         scheduler=scheduler,
     )
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"--jobs is {jobs}; give at least 1")
     executed = runs_folder(profile).resolve() / "notebooks"
     writable_folder(executed, "the environment variable C2F_LRP_RUNS")
     os.environ["C2F_LRP_RUNS"] = str(executed.parent.parent)  # the notebooks' kernels inherit it
     os.environ.pop("MPLBACKEND", None)  # figures are to appear in the notebooks, whatever the terminal's backend
+    jobs = min(len(chosen), jobs or (1 if scheduler else fitting_jobs(settings)))
+    if jobs > 1:  # each with its share of the cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // jobs)))
     started = time.time()
-    progress = tqdm(chosen, unit="notebook")
-    for path in progress:
-        progress.set_description(path.stem)
-        try:
-            with alone(executed / f".{path.stem}.lock", f"is at {path.stem} of {profile}"):
-                papermill.execute_notebook(
-                    verbatim(path),
-                    verbatim(executed / path.name),
-                    {name: value for name, value in given.items() if name in known[path]},
-                    engine_name="c2f_lrp",
-                    kernel_name="python3",
-                    # Not where the command was typed: that may be among photographs, and Python imports from there.
-                    cwd=executed,
-                    progress_bar={"leave": False, "bar_format": BAR},
-                )
-        except PapermillExecutionError as error:
-            progress.close()
+
+    def run(path: Path) -> None:
+        with alone(executed / f".{path.stem}.lock", f"is at {path.stem} of {profile}"):
+            papermill.execute_notebook(
+                verbatim(path),
+                verbatim(executed / path.name),
+                {name: value for name, value in given.items() if name in known[path]},
+                engine_name="c2f_lrp",
+                kernel_name="python3",
+                # Not where the command was typed: that may be among photographs, and Python imports from there.
+                cwd=executed,
+                progress_bar={"leave": False, "bar_format": path.stem + BAR},
+            )
+
+    with contextlib.chdir(executed):  # for all threads: papermill would change it for each, and change it back
+        failed = side_by_side(run, chosen, jobs)
+    if failed is not None:
+        path, error = failed
+        if isinstance(error, DeadKernelError):
+            said = "its kernel died, perhaps for want of memory; try fewer images, or --jobs 1"
+            print(f"\n{path.name}: {said}", file=sys.stderr)
+        else:
             print(
                 f"\n{path.name} failed in cell [{error.exec_count}], {error.source.strip().splitlines()[0]!r} "
                 f"({error.ename}: {error.evalue}).\n"
                 f"The notebook with the traceback: {executed / path.name}",
                 file=sys.stderr,
             )
-            return 1
-        except DeadKernelError:
-            progress.close()
-            print(f"\n{path.name}: its kernel died, perhaps for want of memory; try fewer images", file=sys.stderr)
-            return 1
+        return 1
     written = sorted(path for path in folder.iterdir() if path.stat().st_mtime >= started - 1)
     print(f"\nnotebooks run: {len(chosen)}, in {time.time() - started:.0f} s; executed copies are in {executed}")
     print(f"files written to {folder}: {len(written)}")
     print("  " + "\n  ".join(path.name for path in written))
     return 0
+
+
+def side_by_side(run, chosen: list[Path], jobs: int):
+    """run(path) for each notebook, `jobs` at a time, those that others read first; None, or the first that failed.
+
+    Which is (path, error); what runs beside it, or when anything else is raised, is stopped, and no other begins.
+    """
+    OwnKernel.started.clear()
+    read = {name for path in chosen for name in READS.get(path.stem, ())}
+    waiting = sorted(chosen, key=lambda path: path.stem not in read)
+    running: dict[Future, Path] = {}
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(chosen), unit="notebook") as progress:
+        try:
+            while waiting or running:
+                unfinished = {path.stem for path in [*waiting, *running.values()]}
+                ready = [path for path in waiting if not unfinished.intersection(READS.get(path.stem, ()))]
+                for path in ready[: jobs - len(running)]:
+                    waiting.remove(path)
+                    running[pool.submit(run, path)] = path
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    path = running.pop(future)
+                    future.result()
+                    progress.update()
+        except (PapermillExecutionError, DeadKernelError) as error:
+            return path, error
+        finally:
+            while wait(running, timeout=0.2).not_done:
+                for kernel in list(OwnKernel.started):  # one may just be starting
+                    kernel.kill()
+    return None
+
+
+def fitting_jobs(profile: Profile) -> int:
+    """How many notebooks may run at a time: one for each core, as far as the free memory goes.
+
+    They share nothing, so two of them with a core each are much quicker than one after the other with both.
+    """
+    needed = MEMORY[profile.image_size > 64]
+    fits = psutil.virtual_memory().available // (needed * 2**30)
+    return int(max(1, min(cores(), fits, MOST_AT_A_TIME)))
+
+
+def cores() -> int:
+    """Cores that this process may use; two hyperthreads of one are one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
 def verbatim(path: Path) -> str:

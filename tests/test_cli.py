@@ -8,12 +8,12 @@ import shutil
 import subprocess
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from staged import write_notebook
 from torch import nn
 
 from c2f_lrp import cli, evaluation, paths, photos, provenance, reproduce
@@ -28,21 +28,14 @@ def stage(tmp_path, monkeypatch):
     """Two small notebooks in place of the project's, and a runs folder out of the way."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-
-    def write(name, *sources):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        notebook.cells[0].metadata["tags"] = ["parameters"]
-        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
-        nbformat.write(notebook, folder / name)
-
-    write(
-        "01_first.ipynb",
+    write_notebook(
+        folder / "01_first.ipynb",
         "profile = None\nout = None\nword = 'x'\n",
         "from c2f_lrp.provenance import output_folder",
         "(output_folder(profile, out) / 'word.txt').write_text(str(word))",
     )
-    write(
-        "02_second.ipynb",
+    write_notebook(
+        folder / "02_second.ipynb",
         "profile = None\ncount = 1\n",
         "1 / count",
         "from tqdm.auto import tqdm\nfor _ in tqdm(range(40), 'a < b', mininterval=0): pass",
