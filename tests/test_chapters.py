@@ -1,5 +1,7 @@
 """What chapters 5 to 11 conclude in prose stands in the tables and outputs that they stored."""
 
+import json
+
 import nbformat
 import pandas as pd
 import pytest
@@ -134,18 +136,23 @@ def test_what_moves_at_224_pixels_is_what_chapter_10_and_its_page_say():
     assert sizes["rho_1 against PGD"] == {"supported"} and sizes["rho_inf against PGD"] == {"the reverse"}
 
 
-def test_what_ten_steps_and_forty_do_at_224_pixels():
+def test_what_forty_steps_do_at_224_pixels():
     figures = paths.REPOSITORY / "figures/imagenet-lite"
     page = (paths.REPOSITORY / "notebooks/book/reference/results_imagenet-lite.md").read_text(encoding="utf-8")
-    ten = pd.read_csv(figures / "table_1_summary.csv", keep_default_na=False).query("attack == 'LRPC'")
-    ten = ten.assign(fooled=ten.fooling_percent.astype(float))
-    forty = pd.read_csv(figures / "explainability_measures.csv").query("measure == 'fooled' and attack == 'LRPC'")
-    forty = forty.assign(fooled=100 * forty["mean"])
-    few, many = (
-        [f"{some.fooled.min():.0f} to {some.fooled.max():.0f} %" for _, some in table.groupby("reading")]
-        for table in (ten, forty)
-    )
-    at = sorted([ONE_HOT, LOGIT]).index(ONE_HOT)
-    assert f"LRPC then fools {few[at]} of the photographs in ten steps, and in forty {many[at]} of those" in page
-    assert few[1 - at] == "99 to 99 %" and many[1 - at] == "100 to 100 %" and "it fools 99 % or all of them" in page
-    assert f"fool {many[at]} from the one-hot start" in (paths.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    page = " ".join(page.split())
+    told = {}
+    for table, attack in (("table_1", "LRPC"), ("table_2", "LRPF")):
+        assert json.loads((figures / f"{table}.json").read_text(encoding="utf-8"))["parameters"]["iterations"] == 40
+        summary = pd.read_csv(figures / f"{table}_summary.csv", keep_default_na=False).query(f"attack == '{attack}'")
+        for reading, some in summary.groupby("reading"):
+            told[attack, reading] = (
+                f"{some.fooling_percent.min():.0f} to {some.fooling_percent.max():.0f} %",
+                f"{some.rho_2.min():.4f} to {some.rho_2.max():.4f}",
+            )
+    assert f"From the one-hot start LRPC fools {told['LRPC', ONE_HOT][0]} of 160 photographs" in page
+    assert told["LRPC", LOGIT][0] == "100 to 100 %" and "at first), from the logit all." in page
+    fooled, size = told["LRPF", ONE_HOT]
+    assert f"LRPF fools {fooled} of 100 from the one-hot start, with a ρ² of {size};" in page
+    paper = tables.paper_values("table_2").query("attack == 'LRPF'").set_index("measure").value.astype(float)
+    low, high = ([fun(paper[measure]) for measure in ("fooling_percent", "rho_2")] for fun in (min, max))
+    assert f"the paper's {low[0]:.1f} to {high[0]:.0f} % and {low[1]:.4f} to {high[1]:.4f}" in page

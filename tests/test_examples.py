@@ -1,5 +1,6 @@
-"""The code that is shown to be tried runs: that of exercises at the end of its notebook, that of pages from the top."""
+"""The code that is shown runs: that of exercises after the cells that it needs, that of pages from the top."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -11,12 +12,10 @@ from c2f_lrp import cli, profiles
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-# Parameters with which a notebook is soon at its end, for the exercises; as it is meant to run, nbval runs it.
-SOON = {
-    "04_attack_step_by_step": dict(n_images=16),
+# Parameters that are quick, for the exercises; as a notebook is meant to run, nbval runs it.
+QUICK = {
     "05_figure_1": dict(n_images=400, tried=2, iterations=2),
     "06_figure_2": dict(n_images=400, tried=2, iterations=2),
-    "08_table_2": dict(n_images=8, epsilons=[10], iterations=2),
 }
 
 
@@ -27,6 +26,30 @@ def examples(prose: str) -> list[str]:
 def exercises(path: Path) -> list[str]:
     cells = nbformat.read(path, 4).cells
     return examples("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
+
+
+def names(code: str) -> tuple[set[str], set[str]]:
+    """The names that code binds, and those that it takes from what ran before it (or binds itself)."""
+    bound, taken = set(), set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (taken if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef):
+            bound.add(node.name)
+    return bound, taken
+
+
+def with_what_they_need(cells: list, code: list[str]) -> list:
+    """The cells that bind a name that is needed, the settings of figures, and the code as cells at the end."""
+    needed, kept = set().union(*(names(example)[1] for example in code)), []
+    for cell in reversed([cell for cell in cells if cell.cell_type == "code"]):
+        bound, taken = names(cell.source)
+        if bound & needed or "use_style()" in cell.source or "parameters" in cell.metadata.get("tags", []):
+            kept.insert(0, cell)
+            needed |= taken
+    return kept + [nbformat.v4.new_code_cell(example) for example in code]
 
 
 PAGES = ["README.md", "notebooks/book/your_own_network.md"]  # and how to add what
@@ -40,10 +63,9 @@ WITH_CODE = {path.stem: code for path in sorted(NOTEBOOKS.glob("*.ipynb")) if (c
 def test_the_code_of_exercises_runs(name, tmp_path):
     path, code = NOTEBOOKS / f"{name}.ipynb", WITH_CODE[name]
     notebook = nbformat.read(path, 4)
-    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    notebook.cells += [nbformat.v4.new_code_cell(example) for example in code]
+    notebook.cells = with_what_they_need(notebook.cells, code)
     nbformat.write(notebook, tmp_path / "with_exercises.ipynb")
-    given = dict(SOON.get(name, {}))
+    given = dict(QUICK.get(name, {}))
     known = papermill.inspect_notebook(path)
     assert set(given) <= set(known)
     given |= {"out": str(tmp_path / "figures")} if "out" in known else {}
