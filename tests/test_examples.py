@@ -29,21 +29,26 @@ def exercises(path: Path) -> list[str]:
 
 
 def names(code: str) -> tuple[set[str], set[str]]:
-    """The names that code binds, and those that it takes from what ran before it (or binds itself)."""
+    """The names that code binds, and those that it takes from what ran before it."""
     bound, taken = set(), set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Name):
-            (taken if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.FunctionDef):
-            bound.add(node.name)
+    for statement in ast.parse(code).body:
+        here = set()
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                taken |= {node.id} - bound
+            elif isinstance(node, ast.Name):
+                here.add(node.id)
+            elif isinstance(node, ast.alias):
+                here.add((node.asname or node.name).split(".")[0])
+            elif isinstance(node, ast.FunctionDef):
+                here.add(node.name)
+        bound |= here
     return bound, taken
 
 
 def with_what_they_need(cells: list, code: list[str]) -> list:
     """The cells that bind a name that is needed, the settings of figures, and the code as cells at the end."""
-    needed, kept = set().union(*(names(example)[1] for example in code)), []
+    needed, kept = names("\n".join(code))[1], []
     for cell in reversed([cell for cell in cells if cell.cell_type == "code"]):
         bound, taken = names(cell.source)
         if bound & needed or "use_style()" in cell.source or "parameters" in cell.metadata.get("tags", []):
