@@ -1,6 +1,6 @@
 """Attacks that differ in their bound alone, such as those of a table, share their batches.
 
-Few images in a batch are dear: eight take nearly twice as long each as sixty-four.
+Few images in a batch are dear: of a scene alone, a step takes three times as long as of one among sixteen.
 """
 
 from collections.abc import Mapping

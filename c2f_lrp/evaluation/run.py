@@ -48,7 +48,9 @@ def evaluate(
 
     Rows are made in shards of `shard_size` images (default SHARD_SIZE) and one setting. With a folder `store` each is
     written there as soon as it is done, whole or not at all, under a hash of all that determines it (settings, weights,
-    images, this package's code, torch's version); `resume` reads those that are there. Before a setting's first shard
+    images, this package's code, torch's version); `resume` reads those that are there. Settings that differ in their
+    bound alone are attacked together where the images of one network are few, as at the fine level, and their shards
+    are written together. Before a setting's first shard
     is attacked, `attacks.preflight` looks at two images and warns of what speaks against believing the attack; settings
     that differ in their bound only are looked at once.
 
