@@ -5,7 +5,7 @@ Few images in a batch are dear: of a scene alone, a step takes three times as lo
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -13,12 +13,10 @@ from tqdm.auto import tqdm
 from c2f_lrp.attacks.base import Attack, AttackResult
 from c2f_lrp.classifier import CoarseToFine
 
-Name = TypeVar("Name")
 
-
-def families(attacks: Mapping[Name, Attack]) -> list[list[Name]]:
+def families(attacks: Mapping[Any, Attack]) -> list[list[Any]]:
     """The attacks' names in groups, each of attacks that `attack_family` can run together; others are alone."""
-    groups: list[tuple[object, list[Name]]] = []
+    groups: list[tuple[Any, list[Any]]] = []
     for name, attack in attacks.items():
         kind = (type(attack), asdict(attack) | {"eps": None}) if getattr(attack, "takes_bounds", False) else name
         found = next((names for other, names in groups if other == kind), None)
@@ -44,10 +42,10 @@ def attack_family(
 
 
 def attack_each(
-    attacks: Mapping[Name, Attack], classifier: CoarseToFine, pixels: Tensor, coarse_labels: Tensor, fine_labels: Tensor
-) -> dict[Name, AttackResult]:
+    attacks: Mapping[Any, Attack], classifier: CoarseToFine, pixels: Tensor, coarse_labels: Tensor, fine_labels: Tensor
+) -> dict[Any, AttackResult]:
     """Each attack's result on the same images, by name."""
-    results: dict[Name, AttackResult] = {}
+    results: dict[Any, AttackResult] = {}
     for names in tqdm(families(attacks), desc="attacks", leave=False):
         some = [attacks[name] for name in names]
         results |= zip(names, attack_family(some, classifier, pixels, coarse_labels, fine_labels), strict=True)
