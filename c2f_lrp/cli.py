@@ -4,13 +4,15 @@ What is heavy, torch above all, is imported by the command that needs it: help a
 """
 
 import argparse
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -351,32 +353,60 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used here; choose cpu, or cuda where there is a GPU")
 
 
+@contextmanager
+def large_imports() -> Iterator[None]:
+    """Python's garbage collector rests while torch and matplotlib are imported.
+
+    They make half a million objects that stay, and looking through them again and again took a fifth of the import.
+    Afterwards it leaves them alone. Where torch is there already, as in a notebook, nothing is changed.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 def attack(options: argparse.Namespace) -> int:
-    from c2f_lrp.photos import as_text, attack_photo, photo_attacks
+    with large_imports():
+        import torch
+
+        from c2f_lrp.photos import photo_attacks
+        from c2f_lrp.threads import fitting_threads
 
     columns = photo_attacks(options.attack, options.eps, parameters_of(options))  # refused before anything is loaded
     check_device(options.device)
     name, classifier, size = network_of(options)
     classifier = classifier.to(options.device)
-    refused = 0
-    for photo in options.photos:
-        try:
-            told = attack_photo(classifier, photo, size, columns, options.attack, options.out)
-        except (ValueError, OSError) as error:
-            if len(options.photos) == 1:
-                raise
-            print(f"c2f-lrp attack: {error}", file=sys.stderr, flush=True)  # the others are attacked all the same
-            refused += 1
-            continue
-        if options.json:
-            print(json.dumps({"network": name} | told, ensure_ascii=True), flush=True)
-        elif options.quiet:
-            print(told.get("figure", f"{photo}: skipped, {told.get('skipped')}"), flush=True)
-        else:
-            print(as_text(told, name), end="\n\n" if photo != options.photos[-1] else "\n", flush=True)
+    with fitting_threads(classifier.coarse, torch.zeros(1, 3, size, size, device=options.device)):
+        refused = sum(not attack_and_tell(options, photo, name, classifier, size, columns) for photo in options.photos)
     if refused:
         raise ValueError(f"{refused} of {len(options.photos)} photographs could not be attacked, for the reasons above")
     return 0
+
+
+def attack_and_tell(options: argparse.Namespace, photo: Path, name: str, classifier, size: int, columns: dict) -> bool:
+    """Attack one photograph and print what happened; False where it is one of several and could not be attacked."""
+    from c2f_lrp.photos import as_text, attack_photo
+
+    try:
+        told = attack_photo(classifier, photo, size, columns, options.attack, options.out)
+    except (ValueError, OSError) as error:
+        if len(options.photos) == 1:
+            raise
+        print(f"c2f-lrp attack: {error}", file=sys.stderr, flush=True)  # the others are attacked all the same
+        return False
+    if options.json:
+        print(json.dumps({"network": name} | told, ensure_ascii=True), flush=True)
+    elif options.quiet:
+        print(told.get("figure", f"{photo}: skipped, {told.get('skipped')}"), flush=True)
+    else:
+        print(as_text(told, name), end="\n\n" if photo != options.photos[-1] else "\n", flush=True)
+    return True
 
 
 def network_of(options: argparse.Namespace):

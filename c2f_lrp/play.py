@@ -7,8 +7,6 @@ the page. `c2f-lrp book` writes it beside the book; `write_page` alone makes one
 import base64
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from c2f_lrp.objectives import adversarial_labels
 from c2f_lrp.paths import NOTEBOOKS
 from c2f_lrp.profiles import get_profile
 from c2f_lrp.tables import READINGS
+from c2f_lrp.threads import one_thread
 
 TEMPLATE = NOTEBOOKS / "book" / "_play"
 EPSILONS = (2.5, 5, 10, 20, 40)
@@ -232,7 +231,7 @@ def page_data() -> tuple[dict, bytes]:
 
     Takes some tens of seconds on one core. Deterministic on one machine.
     """
-    with one_thread():
+    with one_thread():  # quicker for images so small
         classifier = load_classifier("scenes")
         images = pool(classifier)
         hierarchy, offered, blob = classifier.hierarchy, attacks(), Blob()
@@ -299,17 +298,6 @@ def page_data() -> tuple[dict, bytes]:
 
 def bounded(attack: Attack) -> bool:
     return hasattr(attack, "eps")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of torch: quicker for images so small, and the same sums in the same order on any number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
