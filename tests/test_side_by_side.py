@@ -116,7 +116,7 @@ def stage(tmp_path, monkeypatch):
         ],
     }
     for name, sources in cells.items():
-        write_notebook(folder / f"{name}.ipynb", *sources, "time.sleep(600)")
+        write_notebook(folder / f"{name}.ipynb", *sources, "time.sleep(120)")
     monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
     monkeypatch.setattr(reproduce, "runs_folder", lambda profile: tmp_path / "runs" / profile)
     monkeypatch.setattr(reproduce, "cores", lambda: 6)
@@ -138,7 +138,15 @@ def test_a_failure_stops_what_runs_beside_it(stage, capfd):
     assert gone(stage.told) and "OMP_NUM_THREADS" not in os.environ
 
 
-def test_an_interruption_stops_all(stage, capfd):
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, also where these tests are a shell's job in the background, which is started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_stops_all(stage, heard, capfd):
     def interrupt():
         for _ in range(600):
             time.sleep(0.1)
