@@ -357,7 +357,7 @@ def check_device(device: str) -> None:
 def large_imports() -> Iterator[None]:
     """Python's garbage collector rests while torch and matplotlib are imported.
 
-    They make half a million objects that stay, and looking through them again and again took a fifth of the import.
+    They make hundreds of thousands of objects that stay; looking through them again and again took a fifth of the time.
     Afterwards it leaves them alone. Where torch is there already, as in a notebook, nothing is changed.
     """
     if "torch" in sys.modules or not gc.isenabled():

@@ -12,7 +12,7 @@ LIGHT = 1e9  # multiply-adds: a pass with fewer is over before several threads h
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of torch; the same sums in the same order on any number of cores. Also a decorator."""
+    """One thread of torch; the same sums in the same order on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -25,8 +25,8 @@ def fitting_threads(network: nn.Module, image: Tensor) -> AbstractContextManager
     """For work on one image (1, 3, H, W): one thread where a pass of `network` is light, else as many as torch has.
 
     In EfficientNet-Lite0 a layer takes a quarter of a millisecond for an image of 224x224. Two threads wait for each
-    other so often that they took a third more of the processor, and between nothing and a quarter less time. Who has
-    set OMP_NUM_THREADS has chosen, and on a GPU it makes no difference: then nothing is changed.
+    other so often that they took a third to a half more of the processor, and between nothing and a quarter less time.
+    Who has set OMP_NUM_THREADS has chosen, and on a GPU it makes no difference: then nothing is changed.
     """
     if "OMP_NUM_THREADS" in os.environ or not image.is_cpu or multiply_adds(network, image) >= LIGHT:
         return nullcontext()
