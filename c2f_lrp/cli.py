@@ -376,7 +376,7 @@ def attack(options: argparse.Namespace) -> int:
         import torch
 
         from c2f_lrp.photos import photo_attacks
-        from c2f_lrp.threads import fitting_threads
+        from c2f_lrp.resources import fitting_threads
 
     columns = photo_attacks(options.attack, options.eps, parameters_of(options))  # refused before anything is loaded
     check_device(options.device)

@@ -26,8 +26,8 @@ from c2f_lrp.metrics import contrast, relevance_mass
 from c2f_lrp.objectives import adversarial_labels
 from c2f_lrp.paths import NOTEBOOKS
 from c2f_lrp.profiles import get_profile
+from c2f_lrp.resources import one_thread
 from c2f_lrp.tables import READINGS
-from c2f_lrp.threads import one_thread
 
 TEMPLATE = NOTEBOOKS / "book" / "_play"
 EPSILONS = (2.5, 5, 10, 20, 40)

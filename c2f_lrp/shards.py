@@ -38,6 +38,7 @@ CODE = (
     "measures.py",
     "metrics.py",
     "objectives.py",
+    "resources.py",
 )
 # Rows are named by what this code means: its syntax without docstrings, comments, imports, types of arguments and the
 # names of files. So prose, types and moves rename nothing, and any change of what is computed does. Where a row changes

@@ -7,14 +7,13 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
-import psutil
 import pytest
 import torch
 from networks import hierarchy_of
 from torch import nn
 
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF, MarginC, MarginF, preflight
-from c2f_lrp.attacks.base import clip, fitting_batch
+from c2f_lrp.attacks.base import clip
 from c2f_lrp.attacks.conformance import check_attack
 from c2f_lrp.classifier import CoarseToFine
 
@@ -197,23 +196,6 @@ def test_the_given_label_as_the_original(clf, images):
 
 
 # ---------------------------------------------------------------------------------------------------------- batches
-def test_the_batch_size_follows_the_free_memory(clf, images, monkeypatch):
-    pixels = images.pixels.repeat(4, 1, 1, 1)
-
-    def size(free: float) -> int:
-        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(free)}))
-        return fitting_batch(clf.coarse, pixels)
-
-    before = len(clf.coarse.layers[0]._forward_hooks)
-    assert size(1e12) == 64 and size(1) == 1
-    sizes = [size(free) for free in (2e5, 4e5, 8e5)]
-    assert sizes[0] * 4 == sizes[1] * 2 == sizes[2]
-    # A power of two, so that a little less memory changes nothing; and the outputs of so many images do fit.
-    assert size(0.99 * 4e5) in (sizes[0], sizes[1]) and all(value & (value - 1) == 0 for value in sizes)
-    assert sizes[0] * 144 * 4 * 8 < 2e5  # the first convolution's outputs alone, 4 x 6 x 6 doubles
-    assert len(clf.coarse.layers[0]._forward_hooks) == before
-
-
 def test_a_batch_size_that_cannot_be(clf, images):
     with pytest.raises(ValueError, match="batch_size is 0; give at least 1"):
         LRPC()(clf, *of(images), batch_size=0)

@@ -12,7 +12,7 @@ from c2f_lrp.profiles import PROFILES
 
 # From the ground up: a module imports modules of its own line or of earlier ones. Names are of modules or packages.
 LAYERS = (
-    ("files", "paths", "checks", "devices", "download", "threads"),
+    ("files", "paths", "checks", "devices", "download", "resources"),
     ("hierarchy",),
     ("profiles",),
     ("classifier", "datasets", "checkpoints"),

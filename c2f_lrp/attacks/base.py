@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, get_args
 
-import psutil
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -16,12 +15,7 @@ from tqdm.auto import tqdm
 from c2f_lrp.checks import check_inputs
 from c2f_lrp.classifier import CoarseToFine, finite
 from c2f_lrp.devices import fast_layout, whole_float32
-
-LARGEST_BATCH = 64  # beyond it nothing is gained
-# Memory of a step by that of the layers' outputs: two to five times as much in lrp/, nine with two passes of zennit
-# (tests/benchmarks/relevance_memory.md).
-KEPT_PER_OUTPUT = 10
-SMALL_BATCH = 8  # so few images are attacked together without asking for the free memory
+from c2f_lrp.resources import fitting_batch
 
 
 @dataclass(frozen=True)
@@ -352,30 +346,6 @@ def check_kind(name: str, value, kind, attack: str) -> None:
     allowed = tuple(numbers.get(each, each) for each in kinds)
     if not (bool in kinds if isinstance(value, bool) else isinstance(value, allowed)):
         raise ValueError(f"{name} is {value!r}; {attack} takes {getattr(kind, '__name__', kind)}")
-
-
-def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
-    """A power of two, from what one image's layers put out and the memory that is free."""
-    if len(pixels) <= SMALL_BATCH:
-        return SMALL_BATCH
-    sizes: list[int] = []
-    hooks = [
-        module.register_forward_hook(lambda module, seen, out: sizes.append(out.numel() * out.element_size()))
-        for module in network.modules()
-        if next(module.children(), None) is None
-    ]
-    try:
-        with torch.no_grad():
-            network(pixels[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if pixels.is_cuda:
-        free = torch.cuda.mem_get_info(pixels.device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    fits = free // 2 // (KEPT_PER_OUTPUT * sum(sizes)) or 1
-    return min(LARGEST_BATCH, 2 ** (fits.bit_length() - 1))
 
 
 def take_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from c2f_lrp.attacks import Attack, AttackResult
-from c2f_lrp.attacks.base import fitting_batch
 from c2f_lrp.attacks.bounds import attack_family
 from c2f_lrp.classifier import CoarseToFine, level_network
 from c2f_lrp.datasets import Images
 from c2f_lrp.lrp import choose_lrp
 from c2f_lrp.measures import Explanation, explain, localisation
 from c2f_lrp.metrics import NORMS, perceptibilities
+from c2f_lrp.resources import fitting_batch
 
 READING = ("one_hot", "absorb")  # of eqs. (3)-(4), for the measures: all attacks are seen by the same eyes
 

@@ -14,12 +14,12 @@ from tqdm.auto import tqdm
 
 from c2f_lrp import shards
 from c2f_lrp.attacks import Attack, preflight
-from c2f_lrp.attacks.base import LARGEST_BATCH
 from c2f_lrp.attacks.bounds import families
 from c2f_lrp.checks import check_inputs, check_labels, check_two_levels
 from c2f_lrp.classifier import CoarseToFine
 from c2f_lrp.datasets import Images, LazyImages
 from c2f_lrp.evaluation.rows import Setting, Shard, as_float, attack_locally
+from c2f_lrp.resources import LARGEST_BATCH
 
 SHARD_SIZE = 50  # images; of the scenes a few seconds' work
 

@@ -19,6 +19,7 @@ from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, Attack
 from c2f_lrp.attacks.base import input_gradient
 from c2f_lrp.attacks.lrp_attack import PAPER_EPS
 from c2f_lrp.classifier import Classifier
+from c2f_lrp.evaluation.rows import Setting
 from c2f_lrp.lrp import LRP
 from c2f_lrp.networks import vgg16
 from c2f_lrp.objectives import adversarial_labels, lrp_loss, margin
@@ -83,15 +84,20 @@ def measure(network: Classifier) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def of_step(name: str, attack: Attack, costs: pd.Series) -> float:
-    """What one step of a setting of Table I or II costs: its own, and the forward passes that read the labels again."""
-    forwards = costs["forward"] * (1 if attack.level == "coarse" else 2)
+def of_step(setting: Setting, attack: Attack, costs: pd.Series) -> float:
+    """What one step of a setting of Table I or II costs, the labels of its iterate included.
+
+    These come with the pass that the gradient needs; at the fine level the coarse network has its say beside it.
+    """
+    beside = costs["forward"] * (attack.level == "fine")
     if isinstance(attack, LRPC | LRPF):
-        return costs[name.split(" | ")[1]] + forwards
-    if isinstance(attack, DFC | DFF):  # a backward pass for each label
-        labels = len(FINE) if attack.level == "coarse" else sum(n * n for n in FINE) / sum(FINE)
-        return forwards + labels * (costs["gradient"] - costs["forward"])
-    return costs["gradient"] + (forwards - costs["forward"])  # the gradient takes the forward pass that is there
+        return costs[setting.reading] + beside
+    backward = costs["gradient"] - costs["forward"]
+    if isinstance(attack, DFC | DFF):  # a backward pass for each candidate, as many as photographs have on average
+        labels = [len(FINE)] if attack.level == "coarse" else FINE
+        candidates = sum(n * min(attack.candidates or n, n - 1) for n in labels) / sum(labels)
+        return costs["forward"] + beside + candidates * backward
+    return costs["gradient"] + beside
 
 
 def tables(costs: pd.Series) -> float:
@@ -100,8 +106,8 @@ def tables(costs: pd.Series) -> float:
     for number, level in ((1, "coarse"), (2, "fine")):
         path = Path(__file__).parents[2] / "figures" / "tiny-imagenet" / f"table_{number}_summary.csv"
         iterations = pd.read_csv(path, index_col="setting").mean_iterations
-        for name, attack in table_attacks(level, PAPER_EPS).items():
-            total += IMAGES * iterations[name] * of_step(name, attack, costs)
+        for setting, attack in table_attacks(level, PAPER_EPS).items():
+            total += IMAGES * iterations[setting.label] * of_step(setting, attack, costs)
     return total
 
 

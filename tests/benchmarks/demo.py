@@ -127,7 +127,7 @@ def main() -> None:
     scene = rows[rows.change != PHOTOGRAPH]
     text = (
         f"# How soon the demo answers\n\n`python -m tests.benchmarks.demo --scenes {scenes}`, {os.cpu_count()} cores, "
-        f"torch {torch.__version__} with {torch.get_num_threads()} thread, {platform.machine()}; other work on the "
+        f"torch {torch.__version__} (threads: {torch.get_num_threads()}), {platform.machine()}; other work on the "
         f"machine, as load averages: {before:.1f} before, {os.getloadavg()[0]:.1f} after.\n\n"
         f"Of {len(scene)} changes on scenes {np.mean(scene['first'] < 1):.1%} showed the new attack's first step "
         f"within a second, the slowest after {scene['first'].max():.2f} s; {np.mean(scene.wall < 1):.1%} showed its "

@@ -1,16 +1,34 @@
-"""How many threads a photograph's attack gets, and that Python's collector rests only while torch is imported."""
+"""How many images a batch gets and how many threads an attack, and that imports of torch wait for no collector."""
 
 import gc
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from c2f_lrp import cli
 from c2f_lrp.loading import load_classifier
-from c2f_lrp.threads import LIGHT, fitting_threads, multiply_adds, one_thread
+from c2f_lrp.resources import LIGHT, fitting_batch, fitting_threads, multiply_adds, one_thread
+
+
+def test_the_batch_size_follows_the_free_memory(clf, images, monkeypatch):
+    pixels = images.pixels.repeat(4, 1, 1, 1)
+
+    def size(free: float) -> int:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(free)}))
+        return fitting_batch(clf.coarse, pixels)
+
+    before = len(clf.coarse.layers[0]._forward_hooks)
+    assert size(1e12) == 64 and size(1) == 1
+    sizes = [size(free) for free in (2e5, 4e5, 8e5)]
+    assert sizes[0] * 4 == sizes[1] * 2 == sizes[2]
+    # A power of two, so that a little less memory changes nothing; and the outputs of so many images do fit.
+    assert size(0.99 * 4e5) in (sizes[0], sizes[1]) and all(value & (value - 1) == 0 for value in sizes)
+    assert sizes[0] * 144 * 4 * 8 < 2e5  # the first convolution's outputs alone, 4 x 6 x 6 doubles
+    assert len(clf.coarse.layers[0]._forward_hooks) == before
 
 
 @pytest.fixture
