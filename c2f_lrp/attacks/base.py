@@ -23,7 +23,8 @@ class AttackResult:
     """What an attack did to N images.
 
     perturbation  (N, 3, H, W), in pixel units: the attacked images are pixels + perturbation, in [0, 255]
-    fooled        bool (N,): the label of the attack's level changed, and at the fine level the coarse one did not
+    fooled        bool (N,): the label of the attack's level changed, and at the fine level the coarse one did not, as
+                  the attack saw it; within rounding of the boundary, a look in another batch may say otherwise
     iterations    int64 (N,): steps taken until the image left the loop; 0 where it counted as fooled beforehand
     """
 
