@@ -1,4 +1,4 @@
-"""The book's two tables of choices and misprints: no setting is missing, no default and no number is wrong."""
+"""Pages of the book: in its tables no setting is missing, no default is wrong, and numbers are those of files."""
 
 import ast
 import re
@@ -184,3 +184,19 @@ def test_images_that_rounding_puts_back():
     text = " ".join((PAGES.parent / "reproducing.md").read_text(encoding="utf-8").split())
     assert f"these are {back.pop('DFC'):g} of DFC's 200 images and {back.pop('DFF'):g} of DFF's" in text
     assert not any(back.values()), "no attack but DeepFool stops that near"
+
+
+def test_passes_of_a_relevance_gradient_are_those_that_were_measured():
+    measured = (Path(__file__).parent / "benchmarks" / "relevance.md").read_text(encoding="utf-8")
+    text = " ".join((PAGES / "costs.md").read_text(encoding="utf-8").split())
+
+    def forwards(way: str) -> tuple[float, float]:
+        medians = [float(cells) for cells in re.findall(rf"\| {way} \| [\d.]+ \| ([\d.]+) \(", measured)]
+        return min(medians), max(medians)
+
+    low, high = forwards("LRPC p=1, one_hot, absorb")
+    assert f"takes {low:.1f} to {high:.1f} plain forward passes" in text
+    low, high = forwards("LRPC p=1, logit, ignore")
+    assert f"from the logit {low:.1f} to {high:.1f}." in text
+    low, high = forwards("zennit, two passes, p=1")
+    assert f"zennit's two passes take {low:.0f} to {high:.0f}." in text
