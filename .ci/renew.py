@@ -1,6 +1,6 @@
 """Make all stored results anew: figures/, the outputs in notebooks/, the report, the README's table.
 
-    python .ci/renew.py                                                     the scenes; three to ten minutes on two cores
+    python .ci/renew.py                                                     the scenes; three to ten minutes
     python .ci/renew.py --root tiny-imagenet=DIR --root imagenet-lite=DIR   these profiles first, then the scenes
     python .ci/renew.py --only-store runs/scenes/notebooks                  outputs of notebooks that were run already
 

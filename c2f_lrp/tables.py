@@ -163,8 +163,7 @@ def outcomes(rows: pd.DataFrame) -> pd.DataFrame:
     rows: of `evaluation.evaluate`. The first four columns exclude each other. An image whose coarse label changed is
     routed to another fine network, whatever its own would say; the third and the fourth column tell that.
 
-    The labels are read once more, in other batches than the attack's. An image that stands within rounding of the
-    boundary, as some of DeepFool's do, may have counted as fooled and be among those with neither label changed here.
+    The labels are read once more, in other batches than the attack's: a second look at what counted as fooled.
     """
     correct = rows[rows.correct]
     coarse = correct.coarse_after != correct.coarse_before

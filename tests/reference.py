@@ -480,15 +480,18 @@ def pgd_step(network, x, eta, label, step, eps):
     return clip(x, eta + step * np.sign(g), eps)
 
 
-def deepfool_step(network, x, label, candidates=None):
-    """DeepFool in l_2: the shortest way to the nearest linearised boundary with another of the candidate labels."""
+def deepfool_step(network, x, label, candidates=None, nudge=0.0):
+    """DeepFool in l_2: the shortest way to the nearest linearised boundary with another of the candidate labels.
+
+    nudge: what the authors' code, and not their paper, adds to its length.
+    """
     z = logits(network, x)
     jacobian = gradient(lambda at: logits(network, at), x)  # (labels, pixels)
     others = [k for k in np.argsort(-z) if k != label][:candidates]
     ways = []
     for k in others:
         w, f = jacobian[k] - jacobian[label], z[k] - z[label]
-        ways.append(abs(f) / (w @ w) * w)
+        ways.append((abs(f) / norm(w, 2) + nudge) * w / norm(w, 2))
     return min(ways, key=np.linalg.norm)
 
 

@@ -172,20 +172,6 @@ def test_what_single_choices_change_on_the_scenes():
     assert "matters for one to three images of 32" in CHOICES
 
 
-def test_images_that_rounding_puts_back():
-    """On scenes, the images that an attack counted as fooled and that were read as unchanged in another batch."""
-    figures = PAGES.parents[2] / "figures" / "scenes"
-    back = {}
-    for number, changed in ((1, ["routed to another fine network"]), (2, ["fine label only"])):
-        summary = pd.read_csv(figures / f"table_{number}_summary.csv", index_col="setting")
-        outcomes = pd.read_csv(figures / f"table_{number}_outcomes.csv", index_col="setting")
-        share = summary.fooling_percent - outcomes[changed].sum(axis=1)
-        back |= (share / 100 * summary.attacked).round(6).to_dict()
-    text = " ".join((PAGES.parent / "reproducing.md").read_text(encoding="utf-8").split())
-    assert f"these are {back.pop('DFC'):g} of DFC's 200 images and {back.pop('DFF'):g} of DFF's" in text
-    assert not any(back.values()), "no attack but DeepFool stops that near"
-
-
 def test_passes_of_a_relevance_gradient_are_those_that_were_measured():
     measured = (Path(__file__).parent / "benchmarks" / "relevance.md").read_text(encoding="utf-8")
     text = " ".join((PAGES / "costs.md").read_text(encoding="utf-8").split())
