@@ -16,6 +16,7 @@ from torch import nn
 from c2f_lrp.attacks import DFC, DFF, LRPC, LRPF, PGDC, PGDF
 from c2f_lrp.attacks.base import clip
 from c2f_lrp.classifier import CoarseToFine
+from c2f_lrp.loading import load_classifier, load_images
 from c2f_lrp.lrp import BIASES, INITS, LRP
 
 COARSE, FINE = (LRPC, PGDC, DFC), (LRPF, PGDF, DFF)
@@ -186,6 +187,19 @@ def test_deepfool_crosses_the_boundary_where_pixels_end(clf):
     assert result.fooled.all()
     # Logits are of size 1: below 1e-6 a changed label would be an accident of rounding in float32.
     assert (margins > 1e-6).all(), margins.sort().values[:5]
+
+
+@pytest.mark.parametrize("attack_class", [DFC, DFF])
+def test_deepfool_leaves_the_decision_to_no_rounding(attack_class):
+    """Scenes on which DeepFool's last step is so short that 2 % of it, its overshoot, is less than rounding."""
+    clf, images = load_classifier("scenes"), load_images("scenes", limit=142)[[34, 118, 141]]
+    result = attack_class()(clf, images.pixels, images.coarse, images.fine)
+    exact = copy.deepcopy(clf).double()
+    for row, (y, j) in enumerate(zip(images.coarse.tolist(), images.fine.tolist(), strict=True)):
+        network, label = (exact.coarse, y) if attack_class is DFC else (exact.fine[y], j)
+        logits = network((images.pixels[row] + result.perturbation[row])[None].double())[0]
+        margin = logits.max() - logits[label]
+        assert margin > 3e-5, margin  # ten times what float32 rounds off logits of size 10
 
 
 # -------------------------------------------------------------------------------------------- affine classifiers
