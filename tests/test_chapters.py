@@ -152,7 +152,7 @@ def test_what_forty_steps_do_at_224_pixels():
     assert f"From the one-hot start LRPC fools {told['LRPC', ONE_HOT][0]} of 160 photographs" in page
     assert told["LRPC", LOGIT][0] == "100 to 100 %" and "at first), from the logit all." in page
     fooled, size = told["LRPF", ONE_HOT]
-    assert f"LRPF fools {fooled} of 100 from the one-hot start, with a ρ² of {size};" in page
+    assert f"LRPF fools {fooled} of 160 from the one-hot start, with a ρ² of {size};" in page
     paper = tables.paper_values("table_2").query("attack == 'LRPF'").set_index("measure").value.astype(float)
     low, high = ([fun(paper[measure]) for measure in ("fooling_percent", "rho_2")] for fun in (min, max))
     assert f"the paper's {low[0]:.1f} to {high[0]:.0f} % and {low[1]:.4f} to {high[1]:.4f}" in page
