@@ -31,7 +31,7 @@ def test_outcomes_are_shares_of_the_images_classified_correctly():
     assert table.loc["b"].tolist() == [100, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("profile", ["scenes"])
+@pytest.mark.parametrize("profile", ["scenes", "tiny-imagenet", "imagenet-lite"])
 @pytest.mark.parametrize(
     ("table", "column"), [("table_1", "routed to another fine network"), ("table_2", "fine label only")]
 )
