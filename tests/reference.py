@@ -483,7 +483,7 @@ def pgd_step(network, x, eta, label, step, eps):
 def deepfool_step(network, x, label, candidates=None, nudge=0.0):
     """DeepFool in l_2: the shortest way to the nearest linearised boundary with another of the candidate labels.
 
-    nudge: what the authors' code, and not their paper, adds to its length.
+    nudge: what later versions of the authors' code, and not their paper, add to its length.
     """
     z = logits(network, x)
     jacobian = gradient(lambda at: logits(network, at), x)  # (labels, pixels)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from c2f_lrp.attacks.base import Attack, Iterate, clip
 
 ENDS = ("hold", "clip")
-# Added to the length of every step, pixel units, so that rounding does not decide on which side an image ends. The
-# authors' code adds 1e-4 on the scale of normalised images, whose deviation is 0.226 of 255; foolbox adds 1e-4 here.
+# Added to the length of every step, pixel units, so that rounding does not decide on which side an image ends. Later
+# versions of the authors' code add 1e-4 to normalised images, whose deviation is 0.226 of 255; foolbox adds 1e-4 here.
 NUDGE = {"hold": 1e-4 * 0.226 * 255, "clip": 1e-4}
 
 
@@ -29,7 +29,7 @@ class DeepFool(Attack):
     affine classifier both ways stand on the shortest path within the ends.
 
     Where many steps are taken the last are so short that 2 % of them is less than rounding. Every step is therefore
-    longer by a nudge, 0.0058 with "hold", as in the authors' code, and 0.0001 with "clip", as in foolbox.
+    longer by a nudge: 0.0058 with "hold", as in later versions of the authors' code, 0.0001 with "clip", as in foolbox.
     """
 
     overshoot: float = 0.02

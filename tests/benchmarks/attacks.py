@@ -234,10 +234,10 @@ def main() -> None:
         *agreement(classifier, images),
         'With `ends="clip"` DeepFool does what foolbox does, which adds 1e-4 of a pixel unit to every step. With '
         '`ends="hold"`, our default, pixels at 0 or 255 take no part in a step outwards, and the overshoot of 2 % is '
-        "kept instead of being used up by what clipping takes away; 0.0058 is added to every step, as in the code of "
-        "DeepFool's authors. By the paper, whose images have no ends, both are "
-        "right, and on an affine classifier both stand on the shortest path (tests/test_attacks.py). torchattacks "
-        "clips too and has no nudge: its images end on the boundary or just short of it, so it fools fewer.",
+        "kept instead of being used up by what clipping takes away; 0.0058 is added to every step, as in later "
+        "versions of its authors' code. By the paper, whose images have no ends, both are right, and "
+        "on an affine classifier both stand on the shortest path (tests/test_attacks.py). torchattacks clips "
+        "too and has no nudge: its images end on the boundary or just short of it, so it fools fewer.",
         "",
         "## Time, float32",
         "",
