@@ -1,7 +1,7 @@
 """What a piece of work gets of the machine: images in a batch, and threads on a CPU."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import psutil
@@ -20,7 +20,8 @@ def fitting_batch(network: nn.Module, pixels: Tensor) -> int:
     """A power of two, from what one image's layers put out and the memory that is free."""
     if len(pixels) <= SMALL_BATCH:
         return SMALL_BATCH
-    size = sum(elements * bytes_each for _, elements, bytes_each in outputs(network, pixels[:1]))
+    leaves = [layer for layer in network.modules() if next(layer.children(), None) is None]
+    size = sum(elements * bytes_each for _, elements, bytes_each in outputs(network, leaves, pixels[:1]))
     if pixels.is_cuda:
         free = torch.cuda.mem_get_info(pixels.device)[0]
     else:
@@ -54,20 +55,17 @@ def fitting_threads(network: nn.Module, image: Tensor) -> AbstractContextManager
 
 def multiply_adds(network: nn.Module, image: Tensor) -> int:
     """The multiplications that convolutions and linear layers need for one image (1, 3, H, W), each with a sum."""
-    return sum(
-        elements * layer.weight[0].numel()  # of one output
-        for layer, elements, _ in outputs(network, image)
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    )
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    of_one_output = {layer: layer.weight[0].numel() for layer in layers}
+    return sum(elements * of_one_output[layer] for layer, elements, _ in outputs(network, layers, image))
 
 
-def outputs(network: nn.Module, image: Tensor) -> list[tuple[nn.Module, int, int]]:
-    """Each layer that one image (1, 3, H, W) passes, with the elements it puts out and the bytes of one of them."""
+def outputs(network: nn.Module, layers: Iterable[nn.Module], image: Tensor) -> list[tuple[nn.Module, int, int]]:
+    """Those of a network's layers that one image (1, 3, H, W) passes: layer, elements it puts out, bytes of each."""
     seen: list[tuple[nn.Module, int, int]] = []
     hooks = [
         layer.register_forward_hook(lambda layer, _, out: seen.append((layer, out.numel(), out.element_size())))
-        for layer in network.modules()
-        if next(layer.children(), None) is None
+        for layer in layers
     ]
     try:
         with torch.no_grad():

@@ -52,6 +52,22 @@ def test_multiply_adds_are_counted_as_by_hand():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_layer_that_puts_out_no_tensor_is_in_nobodys_way():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.linear = Pair(), nn.Linear(12, 2)
+
+        def forward(self, x):
+            return self.linear(self.pair(x)[0].flatten(1))
+
+    assert multiply_adds(Network(), torch.zeros(1, 3, 2, 2)) == 24
+
+
 def test_a_light_network_gets_one_thread_and_a_heavy_one_all(three_threads):
     lite0 = load_classifier("imagenet-lite").coarse
     image = torch.zeros(1, 3, 224, 224)
